@@ -1,0 +1,1 @@
+//! The public HTTP API: catalogue, orders and their streams

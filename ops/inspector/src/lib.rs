@@ -1,0 +1,1 @@
+//! Looking inside: sagas, their timelines, reviews, the audit log and the invariants as queries

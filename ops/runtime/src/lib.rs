@@ -1,0 +1,1 @@
+//! What every process needs: configuration, telemetry, the accept loop, health, batching and shutdown

@@ -1,0 +1,1 @@
+//! RabbitMQ for every service: session, publisher, consumer, topology and message batches

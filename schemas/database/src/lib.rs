@@ -1,0 +1,1 @@
+//! PostgreSQL for every service: pool, embedded migrations and the kit for batch statements

@@ -1,0 +1,1 @@
+//! Tests that prove behaviour from the outside, and the benchmarks

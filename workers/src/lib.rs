@@ -1,0 +1,1 @@
+//! The worker kit and the five steps of an order
