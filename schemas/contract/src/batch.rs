@@ -31,17 +31,29 @@ pub struct Undecodable {
 #[must_use]
 pub fn decode_batch<T: Envelope>(body: &[u8]) -> Decoded<T> {
     if let Ok(envelopes) = serde_json::from_slice::<Vec<T>>(body) {
-        return Decoded { envelopes, undecodable: Vec::new() };
+        return Decoded {
+            envelopes,
+            undecodable: Vec::new(),
+        };
     }
     let elements = match serde_json::from_slice::<Vec<&RawValue>>(body) {
         Ok(elements) => elements,
         Err(error) => {
             let reason = format!("the body is not a JSON array: {error}");
-            let whole = Undecodable { body: body.to_vec(), reason };
-            return Decoded { envelopes: Vec::new(), undecodable: vec![whole] };
+            let whole = Undecodable {
+                body: body.to_vec(),
+                reason,
+            };
+            return Decoded {
+                envelopes: Vec::new(),
+                undecodable: vec![whole],
+            };
         }
     };
-    let mut decoded = Decoded { envelopes: Vec::with_capacity(elements.len()), undecodable: Vec::new() };
+    let mut decoded = Decoded {
+        envelopes: Vec::with_capacity(elements.len()),
+        undecodable: Vec::new(),
+    };
     for element in elements {
         match serde_json::from_str(element.get()) {
             Ok(envelope) => decoded.envelopes.push(envelope),
@@ -99,7 +111,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn signal() -> Signal {
-        Signal { id: MessageId::new(), saga_id: SagaId::new(), incarnation: Incarnation(7) }
+        Signal {
+            id: MessageId::new(),
+            saga_id: SagaId::new(),
+            incarnation: Incarnation(7),
+        }
     }
 
     #[test]

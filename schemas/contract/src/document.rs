@@ -1,1 +1,2 @@
-//! The generated documents of the bus: one JSON Schema per envelope, and the AsyncAPI document.
+//! The generated documents of the bus: a JSON Schema for each envelope and the AsyncAPI document.
+//! A worker in another language can be written from them alone.

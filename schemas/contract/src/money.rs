@@ -78,7 +78,13 @@ impl fmt::Display for Money {
         let sign = if self.amount_minor < 0 { "-" } else { "" };
         let amount = self.amount_minor.unsigned_abs();
         let width = digits as usize;
-        write!(f, "{sign}{}.{:0width$} {}", amount / unit, amount % unit, self.currency)
+        write!(
+            f,
+            "{sign}{}.{:0width$} {}",
+            amount / unit,
+            amount % unit,
+            self.currency
+        )
     }
 }
 
@@ -88,16 +94,32 @@ mod tests {
 
     #[test]
     fn an_amount_shows_its_minor_digits() {
-        let euros = Money { amount_minor: 12_505, currency: Currency::EUR };
-        let yen = Money { amount_minor: 500, currency: "JPY".parse().expect("a currency") };
+        let euros = Money {
+            amount_minor: 12_505,
+            currency: Currency::EUR,
+        };
+        let yen = Money {
+            amount_minor: 500,
+            currency: "JPY".parse().expect("a currency"),
+        };
         assert_eq!(euros.to_string(), "125.05 EUR");
         assert_eq!(yen.to_string(), "500 JPY");
-        assert_eq!(Money { amount_minor: -5, ..euros }.to_string(), "-0.05 EUR");
+        assert_eq!(
+            Money {
+                amount_minor: -5,
+                ..euros
+            }
+            .to_string(),
+            "-0.05 EUR"
+        );
     }
 
     #[test]
     fn json_uses_the_published_names() {
-        let euros = Money { amount_minor: 12_500, currency: Currency::EUR };
+        let euros = Money {
+            amount_minor: 12_500,
+            currency: Currency::EUR,
+        };
         let json = serde_json::to_string(&euros).expect("serialises");
         assert_eq!(json, r#"{"amount":12500,"currency":"EUR"}"#);
         assert_eq!(serde_json::from_str::<Money>(&json).expect("parses"), euros);

@@ -82,7 +82,10 @@ mod tests {
     fn codes_lead_back_to_their_refusal() {
         for &refusal in Refusal::ALL {
             assert_eq!(Refusal::from_code(refusal.code()), Some(refusal));
-            assert!(refusal.code().len() <= 40, "the saga row keeps 40 characters");
+            assert!(
+                refusal.code().len() <= 40,
+                "the saga row keeps 40 characters"
+            );
         }
     }
 }

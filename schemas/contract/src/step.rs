@@ -8,10 +8,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 /// lower-case letters, digits and hyphens, 1 to 32 characters, beginning with a letter.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
-pub struct StepName(
-    #[schemars(regex(pattern = r"^[a-z][a-z0-9-]{0,31}$"))]
-    Cow<'static, str>,
-);
+pub struct StepName(#[schemars(regex(pattern = r"^[a-z][a-z0-9-]{0,31}$"))] Cow<'static, str>);
 
 impl StepName {
     /// Takes stock for as long as the saga lives.
@@ -26,8 +23,13 @@ impl StepName {
     pub const NOTIFY: Self = Self(Cow::Borrowed("notify"));
 
     /// The steps of an order, in their order.
-    pub const OF_AN_ORDER: [Self; 5] =
-        [Self::RESERVE, Self::FRAUD_CHECK, Self::PAY, Self::ISSUE, Self::NOTIFY];
+    pub const OF_AN_ORDER: [Self; 5] = [
+        Self::RESERVE,
+        Self::FRAUD_CHECK,
+        Self::PAY,
+        Self::ISSUE,
+        Self::NOTIFY,
+    ];
 
     /// The name as text.
     #[must_use]
@@ -66,7 +68,9 @@ impl FromStr for StepName {
         }
         let good = (1..=32).contains(&text.len())
             && text.starts_with(|c: char| c.is_ascii_lowercase())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if good {
             Ok(Self(Cow::Owned(text.to_owned())))
         } else {

@@ -13,7 +13,9 @@ impl Topology {
     /// The names under `namespace`.
     #[must_use]
     pub fn new(namespace: impl Into<String>) -> Self {
-        Self { namespace: namespace.into() }
+        Self {
+            namespace: namespace.into(),
+        }
     }
 
     /// The namespace itself.
@@ -56,7 +58,11 @@ impl Topology {
     /// starves a refund.
     #[must_use]
     pub fn command_queue(&self, step: &StepName, kind: StepKind) -> String {
-        format!("{}.commands.{}", self.namespace, Self::command_key(step, kind))
+        format!(
+            "{}.commands.{}",
+            self.namespace,
+            Self::command_key(step, kind)
+        )
     }
 
     /// The routing key that leads to [`Self::command_queue`].

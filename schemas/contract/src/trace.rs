@@ -17,13 +17,20 @@ impl TraceParent {
     /// Made of its parts; zero ids are invalid by the standard and become 1.
     #[must_use]
     pub fn new(trace_id: u128, parent_id: u64, sampled: bool) -> Self {
-        Self { trace_id: trace_id.max(1), parent_id: parent_id.max(1), flags: u8::from(sampled) }
+        Self {
+            trace_id: trace_id.max(1),
+            parent_id: parent_id.max(1),
+            flags: u8::from(sampled),
+        }
     }
 
     /// The same trace with another parent span.
     #[must_use]
     pub fn child(self, parent_id: u64) -> Self {
-        Self { parent_id: parent_id.max(1), ..self }
+        Self {
+            parent_id: parent_id.max(1),
+            ..self
+        }
     }
 
     /// The trace's id as 32 hexadecimal digits.
@@ -41,7 +48,11 @@ impl TraceParent {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
+        write!(
+            f,
+            "00-{:032x}-{:016x}-{:02x}",
+            self.trace_id, self.parent_id, self.flags
+        )
     }
 }
 
@@ -61,16 +72,22 @@ impl FromStr for TraceParent {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         fn hex(part: &str, digits: usize) -> Result<u128, BadTraceParent> {
-            let lower = part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            let lower = part
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
             if part.len() != digits || !lower {
                 return Err(BadTraceParent);
             }
             u128::from_str_radix(part, 16).map_err(|_| BadTraceParent)
         }
         let mut parts = text.split('-');
-        let (Some("00"), Some(trace), Some(parent), Some(flags), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some("00"), Some(trace), Some(parent), Some(flags), None) = (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) else {
             return Err(BadTraceParent);
         };
         let (trace_id, parent_id) = (hex(trace, 32)?, hex(parent, 16)?);
@@ -119,10 +136,17 @@ mod tests {
     #[test]
     fn the_standards_example_survives_a_round_trip() {
         let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(text.parse::<TraceParent>().expect("valid").to_string(), text);
-        for bad in ["", "00-0-0-0", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        assert_eq!(
+            text.parse::<TraceParent>().expect("valid").to_string(),
+            text
+        );
+        for bad in [
+            "",
+            "00-0-0-0",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"] {
+            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
             assert!(bad.parse::<TraceParent>().is_err(), "{bad}");
         }
     }

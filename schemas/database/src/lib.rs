@@ -1,1 +1,32 @@
-//! PostgreSQL for every service: pool, embedded migrations and the kit for batch statements
+//! PostgreSQL for every service: the pool, the embedded migrations, the database's clock, and the
+//! kit for batch statements ([`statement!`]).
+//!
+//! A transaction is diesel-async's: `connection.transaction(async |connection| …)`. Never drop that
+//! future half-way (no `select!`, no `timeout` around it): the transaction would stay open until the
+//! pool discards the connection. The server's statement time-out bounds it.
+//!
+//! This crate knows no table but those of the migrations it carries as text; whoever uses it owns
+//! his SQL.
+
+pub mod clock;
+mod config;
+mod error;
+mod incarnation;
+mod migrations;
+mod pool;
+mod statement;
+pub mod testing;
+
+pub use clock::Clock;
+pub use config::Config;
+pub use error::{Error, is_transient};
+pub use incarnation::incarnation;
+pub use migrations::migrate;
+pub use pool::{Connection, Pool, connect, pool};
+#[doc(hidden)]
+pub use statement::{Piece, pieces};
+
+#[doc(hidden)]
+pub mod reexport {
+    pub use diesel;
+}

@@ -1,0 +1,67 @@
+//! What can go wrong between us and PostgreSQL.
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+/// A failure of the pool, a connection or a statement.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// PostgreSQL could not be reached or refused the login.
+    #[error("cannot connect to PostgreSQL; check that it runs and that database.url is right")]
+    Connect(#[source] diesel::ConnectionError),
+    /// No connection became free in time, or none could be made.
+    #[error("no connection to PostgreSQL is free or can be made")]
+    Pool(#[from] diesel_async::pooled_connection::deadpool::PoolError),
+    /// The pool could not be built.
+    #[error("cannot build the connection pool")]
+    Build(#[source] diesel_async::pooled_connection::deadpool::BuildError),
+    /// A statement failed.
+    #[error("a statement failed")]
+    Statement(#[from] DieselError),
+    /// A migration failed; those before it are applied.
+    #[error("migration failed: {0}")]
+    Migration(String),
+}
+
+impl Error {
+    /// Whether the same work may succeed when tried again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Pool(_) => true,
+            Self::Statement(error) => is_transient(error),
+            Self::Build(_) | Self::Migration(_) => false,
+        }
+    }
+}
+
+/// Whether the same statement may succeed when tried again: a serialisation failure, a deadlock, a
+/// lost connection, a server that is shutting down or has no connection left.
+///
+/// After a lost connection it is not known whether a commit went through.
+#[must_use]
+pub fn is_transient(error: &DieselError) -> bool {
+    match error {
+        DieselError::DatabaseError(kind, info) => match kind {
+            DatabaseErrorKind::SerializationFailure
+            | DatabaseErrorKind::ClosedConnection
+            | DatabaseErrorKind::UnableToSendCommand => true,
+            // diesel has no kind for these (40P01, 57P01, 57P02, 57P03, 53300, 57014, 55P03).
+            _ => {
+                let text = info.message();
+                [
+                    "deadlock detected",
+                    "terminating connection",
+                    "the database system is",
+                    "too many clients",
+                    "remaining connection slots",
+                    "canceling statement",
+                    "connection closed",
+                ]
+                .iter()
+                .any(|sign| text.contains(sign))
+            }
+        },
+        DieselError::BrokenTransactionManager => true,
+        _ => false,
+    }
+}
