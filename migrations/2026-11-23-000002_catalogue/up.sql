@@ -64,7 +64,7 @@ CREATE TABLE stock (
 -- One row. `version` grows with every change of venues, sports, events or offers, whoever makes
 -- it, so that a gateway sees by one look whether its copy is old.
 CREATE TABLE catalogue_state (
-  only       boolean PRIMARY KEY DEFAULT true CHECK (only),
+  singleton  boolean PRIMARY KEY DEFAULT true CHECK (singleton),
   version    bigint NOT NULL DEFAULT 0,
   shift_days integer CHECK (shift_days >= 0),
   loaded_at  timestamptz
