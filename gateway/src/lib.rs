@@ -1,1 +1,3 @@
 //! The public HTTP API: catalogue, orders and their streams
+
+pub mod catalogue;

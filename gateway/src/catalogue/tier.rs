@@ -1,0 +1,62 @@
+//! How many tickets one customer may have for an event: its tier.
+
+use super::pricing::Facts;
+use std::cmp::Reverse;
+
+/// How many sessions count as most wanted.
+pub const MOST_WANTED: usize = 60;
+
+/// Decides the purchase limit per event, which is configuration of the fraud check.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Tier {
+    /// The ordinary limit.
+    Standard,
+    /// One of the [`MOST_WANTED`] sessions: the lower limit.
+    MostWanted,
+    /// An opening or a closing: the lower limit.
+    Ceremony,
+}
+
+impl Tier {
+    /// As stored and published.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::MostWanted => "most_wanted",
+            Self::Ceremony => "ceremony",
+        }
+    }
+
+    /// From its stored name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Standard, Self::MostWanted, Self::Ceremony]
+            .into_iter()
+            .find(|t| t.name() == name)
+    }
+}
+
+/// The tier of each session, in the same order: among those that sell places, the ones with the
+/// highest [`Facts::demand`] are most wanted, equals decided by code.
+#[must_use]
+pub fn tiers(sessions: &[Facts<'_>]) -> Vec<Tier> {
+    let mut tiers: Vec<Tier> = sessions
+        .iter()
+        .map(|session| {
+            if session.ceremony {
+                Tier::Ceremony
+            } else {
+                Tier::Standard
+            }
+        })
+        .collect();
+    let mut by_demand: Vec<usize> = (0..sessions.len())
+        .filter(|&index| !sessions[index].ceremony && sessions[index].capacity > 0)
+        .collect();
+    by_demand.sort_by_key(|&index| (Reverse(sessions[index].demand()), sessions[index].code));
+    for index in by_demand.into_iter().take(MOST_WANTED) {
+        tiers[index] = Tier::MostWanted;
+    }
+    tiers
+}

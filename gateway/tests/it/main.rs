@@ -1,0 +1,7 @@
+//! The gateway against a real PostgreSQL (`GUICHET_DATABASE_URL`).
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
+mod load;
