@@ -1,4 +1,5 @@
-//! What every process of Guichet needs, whatever its role: an accept loop with bounds ([`http`]) and
+//! What every process of Guichet needs, whatever its role: an accept loop with bounds ([`http`]), group
+//! commit ([`batch`]) and
 //! metrics ([`metrics`]).
 //!
 //! It guarantees by not knowing orders, sagas, the bus or the database that every role starts, is
@@ -6,6 +7,7 @@
 
 use std::any::Any;
 
+pub mod batch;
 pub mod http;
 pub mod metrics;
 
