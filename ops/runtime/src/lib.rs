@@ -1,15 +1,22 @@
-//! What every process of Guichet needs, whatever its role: an accept loop with bounds ([`http`]), group
-//! commit ([`batch`]) and
-//! metrics ([`metrics`]).
+//! What every process of Guichet needs, whatever its role.
+//!
+//! An accept loop with bounds ([`http`]) and its operator's side ([`admin`], [`health`], [`metrics`]),
+//! group commit ([`batch`]), the way from a signal to an orderly stop ([`shutdown`], [`supervise`]) and
+//! ids for a trace ([`trace`]).
 //!
 //! It guarantees by not knowing orders, sagas, the bus or the database that every role starts, is
 //! watched and stops in the same way.
 
 use std::any::Any;
 
+pub mod admin;
 pub mod batch;
+pub mod health;
 pub mod http;
 pub mod metrics;
+pub mod shutdown;
+pub mod supervise;
+pub mod trace;
 
 /// What a panic said, if it said it in words.
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
