@@ -45,7 +45,7 @@ CREATE TABLE orchestrators (
 -- One row per saga. Narrow, and its updates are HOT until it ends: no index has a column that
 -- changes before that.
 --   state: 1 running, 2 waiting, 3 compensating, 4 completed, 5 compensated, 6 abandoned
---   flags: 1 paused, 2 held, 4 attention
+--   flags: 2 held, 4 attention
 --   kind:  1 do, 2 undo, 3 probe
 CREATE TABLE sagas (
   id             uuid PRIMARY KEY,

@@ -1,0 +1,461 @@
+//! Properties of the state machine under any inputs in any order.
+
+use contract::{Outcome, SagaId, StepKind, StepName};
+use proptest::prelude::*;
+use saga::{
+    Class, Definition, Illegal, Input, Instance, Now, ProbeMode, ReplyInput, RetryPolicy, Send,
+    SignalKind, State, Status, StepDefinition, Steps, WaitingDefinition, invariant, start, step,
+};
+use uuid::Uuid;
+
+/// What the world does next.
+#[derive(Clone, Debug)]
+enum Act {
+    /// A worker gets the current command and its reply arrives.
+    Answer {
+        outcome: Outcome,
+        expired: bool,
+        really: bool,
+    },
+    /// A worker gets it, and the reply is lost.
+    LoseReply {
+        really: bool,
+    },
+    /// An answer to an older command.
+    Stale,
+    /// Time passes up to the saga's next worry.
+    Sleep,
+    /// A little time passes and the saga is woken too early.
+    Nap(i64),
+    Decision,
+    Nudge,
+    End,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let outcome = prop_oneof![
+        6 => Just(Outcome::Done),
+        2 => Just(Outcome::Rejected),
+        3 => Just(Outcome::Retry),
+        3 => Just(Outcome::Unknown),
+        2 => Just(Outcome::Waiting),
+    ];
+    let act = prop_oneof![
+        8 => (outcome, any::<bool>(), any::<bool>())
+            .prop_map(|(outcome, expired, really)| Act::Answer { outcome, expired, really }),
+        1 => any::<bool>().prop_map(|really| Act::LoseReply { really }),
+        1 => Just(Act::Stale),
+        3 => Just(Act::Sleep),
+        1 => (0_i64..2_000).prop_map(Act::Nap),
+        1 => Just(Act::Decision),
+        1 => Just(Act::Nudge),
+        1 => Just(Act::End),
+    ];
+    prop::collection::vec(act, 0..80)
+}
+
+/// Any sound definition of up to six steps.
+fn definitions() -> impl Strategy<Value = Definition> {
+    let step = (any::<bool>(), any::<bool>(), prop::option::of(1_i16..4));
+    (0_usize..4, 0_usize..3, prop::collection::vec(step, 6)).prop_map(|(before, after, kinds)| {
+        let steps = (0..before + 1 + after)
+            .map(|at| {
+                let (read, waits, attempts) = kinds[at % kinds.len()];
+                let policy = |budget| RetryPolicy {
+                    initial_ms: 100,
+                    max_ms: 1_000,
+                    max_attempts: attempts,
+                    budget_ms: Some(budget),
+                };
+                let class = match at {
+                    at if at < before => Class::Compensatable,
+                    at if at == before => Class::Pivot,
+                    _ => Class::Retriable,
+                };
+                let forever = RetryPolicy {
+                    initial_ms: 100,
+                    max_ms: 1_000,
+                    max_attempts: None,
+                    budget_ms: None,
+                };
+                StepDefinition {
+                    // Not in the order of the steps: the number is a bit, not a position.
+                    number: u8::try_from(29 - at * 3).expect("small"),
+                    name: format!("step-{at}").parse::<StepName>().expect("a name"),
+                    class,
+                    probe_mode: if read {
+                        ProbeMode::Read
+                    } else {
+                        ProbeMode::Redo
+                    },
+                    do_policy: if class == Class::Retriable {
+                        forever
+                    } else {
+                        policy(10_000)
+                    },
+                    probe_policy: policy(10_000),
+                    undo_policy: policy(60_000),
+                    resend_ms: 1_000,
+                    ttl_ms: 10_000,
+                    waiting: (waits && class != Class::Retriable).then_some(WaitingDefinition {
+                        status: Status::ActionRequired,
+                        deadline_ms: 90_000,
+                        expired: contract::Refusal::AuthenticationFailed,
+                    }),
+                    attention_after: (class == Class::Retriable).then_some(3),
+                }
+            })
+            .collect();
+        Definition {
+            id: 9,
+            name: "any".into(),
+            version: 1,
+            deadline_ms: 120_000,
+            steps,
+        }
+        .checked()
+        .expect("made to be sound")
+    })
+}
+
+/// A saga, and what is really in force outside.
+struct World {
+    definition: Definition,
+    saga: Instance,
+    ms: i64,
+    seed: u64,
+    really: Steps,
+    /// Steps whose undo was done: a late do can never happen (the ledger's fence).
+    fenced: Steps,
+    decided: Steps,
+    undo_order: Vec<u8>,
+    sends: Vec<Send>,
+}
+
+impl World {
+    fn new(definition: Definition, seed: u64) -> Self {
+        let id = SagaId(Uuid::from_u128(1));
+        let first = start(
+            &definition,
+            id,
+            5,
+            Now {
+                ms: 1_000_000,
+                seed,
+            },
+        );
+        let mut world = Self {
+            definition,
+            saga: first.next.clone(),
+            ms: 1_000_000,
+            seed,
+            really: Steps::default(),
+            fenced: Steps::default(),
+            decided: Steps::default(),
+            undo_order: Vec::new(),
+            sends: Vec::new(),
+        };
+        world.observe(first.send);
+        world
+    }
+
+    fn observe(&mut self, send: Option<Send>) {
+        assert_eq!(
+            invariant::violated(&self.definition, &self.saga),
+            None,
+            "{:?}",
+            self.saga
+        );
+        let Some(send) = send else { return };
+        assert_eq!(send.seq, self.saga.seq);
+        match send.kind {
+            StepKind::Do => self.decided.insert(send.step),
+            StepKind::Undo => {
+                assert!(
+                    self.decided.contains(send.step),
+                    "no undo of a do that was never sent"
+                );
+                if self.undo_order.last() != Some(&send.step) {
+                    self.undo_order.push(send.step);
+                }
+            }
+            StepKind::Probe => {}
+        }
+        self.sends.push(send);
+    }
+
+    fn give(&mut self, input: &Input) -> Result<(), Illegal> {
+        let before = self.saga.clone();
+        let now = Now {
+            ms: self.ms,
+            seed: self.seed,
+        };
+        let transition = step(&self.definition, &before, input, now)?;
+        assert_eq!(transition.next.rev, before.rev + 1);
+        assert!(
+            transition.next.seq - before.seq <= 1,
+            "one command at a time"
+        );
+        assert!(
+            transition
+                .next
+                .wake_at
+                .is_none_or(|at| at > self.ms || before.wake_at == Some(at))
+        );
+        self.saga = transition.next;
+        self.observe(transition.send);
+        Ok(())
+    }
+
+    /// A worker executes the outstanding command, truly.
+    fn execute(&mut self, outcome: Outcome, really: bool) {
+        let Some(cursor) = self.saga.cursor.filter(|cursor| cursor.outstanding) else {
+            return;
+        };
+        let step = self
+            .definition
+            .step(cursor.step)
+            .expect("a step of the definition");
+        let is_do = cursor.kind == StepKind::Do
+            || (cursor.kind == StepKind::Probe && step.probe_mode == ProbeMode::Redo);
+        match (cursor.kind, outcome) {
+            (StepKind::Undo, Outcome::Done) => {
+                self.really.remove(cursor.step);
+                self.fenced.insert(cursor.step);
+            }
+            (StepKind::Undo, _) => {}
+            // `rejected` may only be said by whoever made the effect impossible.
+            (_, Outcome::Rejected) => self.really.remove(cursor.step),
+            (_, Outcome::Done) => self.really.insert(cursor.step),
+            (_, _) if is_do && really && !self.fenced.contains(cursor.step) => {
+                self.really.insert(cursor.step);
+            }
+            _ => {}
+        }
+    }
+
+    fn reply(&self, outcome: Outcome, code: Option<&str>) -> Input {
+        Input::Reply(ReplyInput {
+            seq: self.saga.seq,
+            outcome,
+            code: code.map(str::to_owned),
+            retry_after_ms: None,
+        })
+    }
+
+    /// An honest worker says `done` of a probe only if it is so, and `rejected` only if it is not.
+    fn honest(&self, outcome: Outcome) -> Outcome {
+        let Some(cursor) = self.saga.cursor else {
+            return outcome;
+        };
+        let probes = cursor.kind == StepKind::Probe
+            && self
+                .definition
+                .step(cursor.step)
+                .is_some_and(|s| s.probe_mode == ProbeMode::Read);
+        match outcome {
+            Outcome::Done if probes && !self.really.contains(cursor.step) => Outcome::Unknown,
+            Outcome::Rejected if probes && self.really.contains(cursor.step) => Outcome::Unknown,
+            outcome => outcome,
+        }
+    }
+
+    fn act(&mut self, act: &Act) {
+        let waiting_step = self.saga.cursor.map_or(0, |cursor| cursor.step);
+        let result = match act {
+            Act::Answer {
+                outcome,
+                expired,
+                really,
+            } => {
+                let outcome = self.honest(*outcome);
+                // A worker that refuses an old command has done nothing with it.
+                let code = (*expired && outcome == Outcome::Retry).then_some("expired");
+                self.execute(outcome, *really && code.is_none());
+                self.give(&self.reply(outcome, code))
+            }
+            Act::LoseReply { really } => {
+                self.execute(Outcome::Unknown, *really);
+                Ok(())
+            }
+            Act::Stale => {
+                let stale = ReplyInput {
+                    seq: self.saga.seq - 1,
+                    outcome: Outcome::Done,
+                    code: None,
+                    retry_after_ms: None,
+                };
+                let before = self.saga.clone();
+                let result = self.give(&Input::Reply(stale));
+                assert!(result.is_err());
+                assert_eq!(
+                    self.saga, before,
+                    "a stale reply changes and causes nothing"
+                );
+                result
+            }
+            Act::Sleep => {
+                self.ms = self.saga.wake_at.map_or(self.ms, |at| at.max(self.ms));
+                self.give(&Input::Wake)
+            }
+            Act::Nap(ms) => {
+                self.ms += ms;
+                self.give(&Input::Wake)
+            }
+            Act::Decision => self.give(&Input::Signal {
+                step: waiting_step,
+                kind: SignalKind::Decision,
+            }),
+            Act::Nudge => self.give(&Input::Signal {
+                step: waiting_step,
+                kind: SignalKind::Nudge,
+            }),
+            Act::End => self.give(&Input::End {
+                reason: "customer_cancelled".into(),
+            }),
+        };
+        if result == Err(Illegal::Ended) {
+            assert!(self.saga.state.is_end());
+        }
+    }
+
+    /// From now on everything answers well.
+    fn heal(&mut self) {
+        for _ in 0..200 {
+            if self.saga.state.is_end() {
+                return;
+            }
+            match self.saga.cursor {
+                None => return,
+                Some(cursor) if cursor.outstanding => {
+                    let reads = cursor.kind == StepKind::Probe
+                        && self
+                            .definition
+                            .step(cursor.step)
+                            .is_some_and(|s| s.probe_mode == ProbeMode::Read);
+                    let outcome = match (reads, self.really.contains(cursor.step)) {
+                        (true, false) => Outcome::Unknown,
+                        _ => Outcome::Done,
+                    };
+                    self.execute(outcome, true);
+                    self.give(&self.reply(outcome, None))
+                        .expect("the current command's reply");
+                }
+                Some(_) if self.saga.wake_at.is_some() => self.act(&Act::Sleep),
+                Some(_) => return,
+            }
+        }
+        panic!("does not end: {:?}", self.saga);
+    }
+
+    fn check_the_end(&self) {
+        match self.saga.state {
+            State::Completed => {
+                let all: Steps = self
+                    .definition
+                    .steps
+                    .iter()
+                    .map(|step| step.number)
+                    .collect();
+                assert_eq!(self.really, all, "completed, so every effect is in force");
+            }
+            State::Compensated => assert!(
+                self.really.is_empty(),
+                "compensated, so nothing is in force"
+            ),
+            State::Abandoned | State::Waiting => panic!("nobody asked for that: {:?}", self.saga),
+            State::Running | State::Compensating => {
+                assert!(
+                    self.saga.flags.attention,
+                    "only a person can go on, and is asked"
+                );
+                let open = self.really.without(self.saga.maybe_in_force);
+                assert!(open.is_empty(), "what is in force is known as such");
+                if self.saga.state == State::Compensating {
+                    assert_eq!(self.saga.maybe_in_force, self.saga.failed_undo);
+                } else {
+                    assert!(self.saga.pivot_done());
+                }
+            }
+        }
+        let positions: Vec<usize> = self
+            .undo_order
+            .iter()
+            .map(|number| {
+                self.definition
+                    .steps
+                    .iter()
+                    .position(|step| step.number == *number)
+                    .expect("a step")
+            })
+            .collect();
+        assert!(
+            positions.is_sorted_by(|a, b| a > b),
+            "undos run in reverse: {positions:?}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_comes_it_ends_honestly(definition in definitions(), acts in acts(), seed: u64) {
+        let mut world = World::new(definition, seed);
+        for act in &acts {
+            world.act(act);
+        }
+        world.heal();
+        world.check_the_end();
+    }
+
+    #[test]
+    fn an_order_ends_honestly(acts in acts(), seed: u64) {
+        let mut world = World::new(saga::order::v1(), seed);
+        for act in &acts {
+            world.act(act);
+        }
+        world.heal();
+        world.check_the_end();
+    }
+
+    /// However a world fails, if it always fails the same way a saga comes to rest in bounded time.
+    #[test]
+    fn constant_failure_comes_to_rest(definition in definitions(), choice in 0_usize..5, at in 0_usize..6) {
+        let outcome = [Outcome::Retry, Outcome::Unknown, Outcome::Rejected, Outcome::Waiting, Outcome::Done][choice];
+        let steps = definition.steps.len();
+        let mut world = World::new(definition, 1);
+        let begun = world.ms;
+        for turn in 0..5_000 {
+            if world.saga.state.is_end() || world.saga.wake_at.is_none() {
+                break;
+            }
+            if world.saga.class(&world.definition) == Some(Class::Retriable) {
+                return Ok(()); // tried for ever, by design
+            }
+            let answered = world.saga.cursor.is_some_and(|cursor| cursor.outstanding) && turn >= at;
+            let act = if answered {
+                Act::Answer { outcome, expired: false, really: true }
+            } else {
+                Act::Sleep
+            };
+            world.act(&act);
+        }
+        prop_assert!(world.saga.state.is_end() || world.saga.flags.attention, "{:?}", world.saga);
+        let bound = 120_000 + i64::try_from(steps).expect("small") * (10_000 + 10_000 + 90_000 + 2 * 60_000);
+        prop_assert!(world.ms - begun <= bound, "took {} ms", world.ms - begun);
+    }
+
+    /// The same state and input always decide the same.
+    #[test]
+    fn deterministic(acts in acts(), seed: u64) {
+        let run = || {
+            let mut world = World::new(saga::order::v1(), seed);
+            for act in &acts {
+                world.act(act);
+            }
+            (world.saga, world.sends)
+        };
+        prop_assert_eq!(run(), run());
+    }
+}
