@@ -1,1 +1,13 @@
-//! The worker kit and the five steps of an order
+//! The worker kit and the five steps of an order.
+//!
+//! [`kit`] is what a step is made of, [`ledger`] why its effect comes about once; each step is one
+//! module.
+//!
+//! This crate does not know the saga: no step can see, or depend on, what came before it or comes
+//! after it, and so any definition may use it.
+
+mod error;
+pub mod kit;
+pub mod ledger;
+
+pub use error::Error;

@@ -1,0 +1,61 @@
+//! What can go wrong in a worker.
+
+/// A failure of a worker's own means, not of an effect: those are verdicts.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// PostgreSQL failed.
+    #[error("the database failed")]
+    Database(#[from] database::Error),
+    /// The ledger did not record in time.
+    #[error("the ledger cannot be written now")]
+    Ledger,
+    /// A row is not as its writer promised.
+    #[error("{0}")]
+    BadRow(String),
+    /// What should go into the ledger would be refused by it.
+    #[error("an outside id is 1 to 255 characters without NUL")]
+    BadOutsideId,
+    /// The outside cannot be reached or answers nonsense; `retry`.
+    #[error("the outside failed: {0}")]
+    Outside(String),
+    /// A step returned more or fewer verdicts than it got claims.
+    #[error("step {step} returned {verdicts} verdicts for {claims} claims")]
+    Miscounted {
+        /// The step.
+        step: contract::StepName,
+        /// How many it returned.
+        verdicts: usize,
+        /// How many it got.
+        claims: usize,
+    },
+}
+
+impl From<diesel::result::Error> for Error {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl Error {
+    /// Whether the same work may succeed when tried again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(error) => error.is_transient(),
+            Self::Ledger | Self::Outside(_) => true,
+            Self::BadRow(_) | Self::BadOutsideId | Self::Miscounted { .. } => false,
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

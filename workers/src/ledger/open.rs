@@ -1,0 +1,101 @@
+//! Opens the ledger for a round: claims, fences and reads rows, and says what is to be done.
+
+use super::{
+    plan::{Action, Change, Group, State, decide},
+    sql,
+};
+use crate::{
+    Error,
+    kit::{Claim, Verdict},
+};
+use chrono::{DateTime, Utc};
+use contract::{Command, SagaId, StepKind, StepName};
+use database::{Clock, Connection};
+use std::collections::HashSet;
+
+/// What a group's command may do now. Fences are written already.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// Act, undo or ask, by the command's kind.
+    Work(Claim),
+    /// Answer this.
+    Answer(Verdict),
+}
+
+/// Opens a round inside a transaction. The rows stay locked until it ends.
+///
+/// Inserting first and reading what was there already is two statements on purpose: one that does
+/// both does not see a row whose insert it has just waited for.
+pub(crate) async fn open(
+    connection: &mut Connection,
+    step: &StepName,
+    commands: &[Command],
+    round: &[Group],
+    clock: &Clock,
+    now: DateTime<Utc>,
+) -> Result<Vec<Opened>, Error> {
+    let of = |group: &Group| &commands[group.members[0]];
+    let wanted = |kind: StepKind| {
+        let groups = round.iter().filter(move |group| group.kind == kind);
+        groups.map(|group| (group.saga_id, of(group).definition))
+    };
+    let claims = wanted(StepKind::Do).collect();
+    let (claimed, time) = sql::begin(connection, step, claims, State::Claimed, now).await?;
+    if let Some(time) = time {
+        clock.observe(time);
+    }
+    let others = round.iter().map(|group| group.saga_id);
+    let others = others.filter(|saga| !claimed.contains(saga));
+    let mut rows = sql::lock(connection, step, others).await?;
+
+    let fences: Vec<_> = wanted(StepKind::Undo)
+        .filter(|(saga, _)| !rows.contains_key(saga))
+        .collect();
+    let missing: HashSet<SagaId> = fences.iter().map(|fence| fence.0).collect();
+    let (fenced, _) = sql::begin(connection, step, fences, State::Undone, now).await?;
+    // A `do` was quicker between the two statements: its row is there now.
+    let overtaken = missing.difference(&fenced).copied();
+    rows.extend(sql::lock(connection, step, overtaken).await?);
+
+    let mut opened = Vec::with_capacity(round.len());
+    let mut fences = Vec::new();
+    for group in round {
+        let fresh = claimed.contains(&group.saga_id);
+        opened.push(match decide(rows.get(&group.saga_id), group.kind) {
+            Action::Act if fresh => Opened::Work(claim(of(group), None)),
+            Action::Act if !rows.contains_key(&group.saga_id) => vanished(),
+            Action::Act | Action::Undo | Action::Ask => {
+                Opened::Work(claim(of(group), rows.remove(&group.saga_id)))
+            }
+            Action::Fence => {
+                if !fenced.contains(&group.saga_id) {
+                    let change = Change {
+                        state: Some(State::Undone as i16),
+                        while_at_most: State::Claimed as i16,
+                        ..Change::default()
+                    };
+                    fences.push((group.saga_id, change));
+                }
+                Opened::Answer(Verdict::done())
+            }
+            Action::Answer(verdict) => Opened::Answer(verdict),
+        });
+    }
+    sql::change(connection, step, fences, now).await?;
+    Ok(opened)
+}
+
+/// Neither inserted nor found: a partition was dropped in between. The next attempt will see.
+fn vanished() -> Opened {
+    Opened::Answer(Verdict::retry(
+        "ledger_row_missing",
+        "The effect's row is gone.",
+    ))
+}
+
+fn claim(command: &Command, row: Option<super::LedgerRow>) -> Claim {
+    Claim {
+        command: command.clone(),
+        row,
+    }
+}

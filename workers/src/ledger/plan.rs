@@ -1,0 +1,285 @@
+//! The protocol itself, without I/O: what a command may do, given what the ledger says.
+
+use crate::kit::Verdict;
+use chrono::{DateTime, TimeDelta, Utc};
+use contract::{Command, Incarnation, Refusal, ReplyError, SagaId, StepKind, StepName};
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// A command older than this is dropped unanswered: its saga has long been decided without it.
+pub const MAX_AGE: TimeDelta = TimeDelta::hours(24);
+
+/// How far an effect has come. The numbers are those of the column `effects.state`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(i16)]
+pub enum State {
+    /// Somebody began; nobody said yet how it ended.
+    Claimed = 1,
+    /// In force.
+    Done = 2,
+    /// Refused for good; certainly not in force.
+    Rejected = 3,
+    /// Taken back, or forbidden before it began.
+    Undone = 4,
+}
+
+impl State {
+    /// The state with this number.
+    #[must_use]
+    pub fn from_number(number: i16) -> Option<Self> {
+        [Self::Claimed, Self::Done, Self::Rejected, Self::Undone]
+            .into_iter()
+            .find(|state| *state as i16 == number)
+    }
+}
+
+/// A row of the ledger.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LedgerRow {
+    /// Number of the definition that began the effect.
+    pub definition: i16,
+    /// How far it has come.
+    pub state: State,
+    /// What the outside calls it, once there is something outside.
+    pub outside_id: Option<String>,
+    /// What it produced; of a claimed effect, what it waits for.
+    pub output: Option<Value>,
+    /// Why it was refused.
+    pub error: Option<ReplyError>,
+    /// Why its undo was refused, the last time it was.
+    pub undo_refusal: Option<ReplyError>,
+}
+
+impl LedgerRow {
+    /// A row that only says that somebody began.
+    #[must_use]
+    pub fn claimed(definition: i16) -> Self {
+        Self {
+            definition,
+            state: State::Claimed,
+            outside_id: None,
+            output: None,
+            error: None,
+            undo_refusal: None,
+        }
+    }
+
+    /// Whether a claimed effect left a trace beyond its claim: an id outside, or something it waits
+    /// for (a review whose quotas are already taken). Such an effect must be undone, not just
+    /// forbidden.
+    #[must_use]
+    pub fn begun(&self) -> bool {
+        self.outside_id.is_some() || self.output.is_some()
+    }
+}
+
+/// What to do with a command.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action {
+    /// Claim the effect if nobody has, then bring it about, or go on from where it stands.
+    Act,
+    /// Nothing is there to take back: write `undone`, so that a late `do` never happens.
+    Fence,
+    /// Take the effect back.
+    Undo,
+    /// Ask the outside how it stands.
+    Ask,
+    /// Answer this; nothing changes.
+    Answer(Verdict),
+}
+
+/// The table of the ledger, one cell per row state and command kind. Total.
+#[must_use]
+pub fn decide(row: Option<&LedgerRow>, kind: StepKind) -> Action {
+    let Some(row) = row else {
+        return match kind {
+            StepKind::Do => Action::Act,
+            StepKind::Undo => Action::Fence,
+            StepKind::Probe => Action::Answer(not_known()),
+        };
+    };
+    match (row.state, kind) {
+        (State::Claimed, StepKind::Do) => Action::Act,
+        (State::Claimed, StepKind::Undo) if row.begun() => Action::Undo,
+        (State::Claimed, StepKind::Undo) => Action::Fence,
+        (State::Claimed, StepKind::Probe) if row.begun() => Action::Ask,
+        (State::Claimed, StepKind::Probe) => Action::Answer(not_known()),
+        (State::Done, StepKind::Undo) => Action::Undo,
+        (State::Done, StepKind::Do | StepKind::Probe) => {
+            Action::Answer(Verdict::Done(row.output.clone()))
+        }
+        (State::Rejected | State::Undone, StepKind::Undo) => Action::Answer(Verdict::Done(None)),
+        (State::Rejected, StepKind::Do | StepKind::Probe) => Action::Answer(refusal(row)),
+        (State::Undone, StepKind::Do | StepKind::Probe) => {
+            Action::Answer(Verdict::refused(Refusal::Undone))
+        }
+    }
+}
+
+fn not_known() -> Verdict {
+    Verdict::unknown("not_found", "Nothing is known of this effect.")
+}
+
+fn refusal(row: &LedgerRow) -> Verdict {
+    match &row.error {
+        Some(error) => Verdict::rejected(&error.code, &error.message),
+        None => Verdict::refused(Refusal::StepFailed),
+    }
+}
+
+/// How a row changes by a verdict: new values where there are some, applied only while the row's
+/// state is at most `while_at_most` (1: only while claimed; 2: while claimed or done).
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Change {
+    /// The new state.
+    pub state: Option<i16>,
+    /// The new output.
+    pub output: Option<Value>,
+    /// The refusal.
+    pub error: Option<ReplyError>,
+    /// The refusal of an undo; it may be tried again.
+    pub undo_refusal: Option<ReplyError>,
+    /// The condition.
+    pub while_at_most: i16,
+}
+
+/// What a verdict records. `None`: nothing, so that the next command finds the effect as it is.
+#[must_use]
+pub fn record(kind: StepKind, verdict: &Verdict) -> Option<Change> {
+    let of_do = Change {
+        while_at_most: State::Claimed as i16,
+        ..Change::default()
+    };
+    let of_undo = Change {
+        while_at_most: State::Done as i16,
+        ..Change::default()
+    };
+    match (kind, verdict) {
+        (StepKind::Do | StepKind::Probe, Verdict::Done(output)) => Some(Change {
+            state: Some(State::Done as i16),
+            output: output.clone(),
+            ..of_do
+        }),
+        (StepKind::Do | StepKind::Probe, Verdict::Rejected(error)) => Some(Change {
+            state: Some(State::Rejected as i16),
+            error: Some(error.clone()),
+            ..of_do
+        }),
+        (StepKind::Do, Verdict::Waiting(output)) => Some(Change {
+            output: Some(output.clone()),
+            ..of_do
+        }),
+        (StepKind::Undo, Verdict::Done(_)) => Some(Change {
+            state: Some(State::Undone as i16),
+            ..of_undo
+        }),
+        (StepKind::Undo, Verdict::Rejected(error)) => Some(Change {
+            undo_refusal: Some(error.clone()),
+            ..of_undo
+        }),
+        (StepKind::Probe | StepKind::Undo, Verdict::Waiting(_))
+        | (_, Verdict::Retry(_) | Verdict::Unknown(_)) => None,
+    }
+}
+
+impl Change {
+    /// The row after the change; `None` where the condition forbids it. What the SQL does, for the
+    /// simulation and for tests.
+    #[must_use]
+    pub fn apply(&self, row: &LedgerRow) -> Option<LedgerRow> {
+        if row.state as i16 > self.while_at_most {
+            return None;
+        }
+        let mut next = row.clone();
+        next.state = match self.state {
+            Some(number) => State::from_number(number)?,
+            None => row.state,
+        };
+        next.output = self.output.clone().or(next.output);
+        next.error = self.error.clone().or(next.error);
+        next.undo_refusal = self.undo_refusal.clone().or(next.undo_refusal);
+        Some(next)
+    }
+}
+
+/// What to do with a command before the ledger is looked at.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Triage {
+    /// Go on.
+    Process,
+    /// Acknowledge it and say nothing.
+    Drop(&'static str),
+    /// Answer this.
+    Answer(Verdict),
+}
+
+/// Whether a command is for this worker, of this life of the database, and not too old.
+#[must_use]
+pub fn triage(
+    command: &Command,
+    step: &StepName,
+    incarnation: Incarnation,
+    now: DateTime<Utc>,
+) -> Triage {
+    if command.incarnation != incarnation {
+        return Triage::Drop("other_incarnation");
+    }
+    if command.step != *step
+        || command.effect_key != Command::effect_key(command.saga_id, &command.step)
+    {
+        return Triage::Drop("misaddressed");
+    }
+    let age = now - command.sent_at;
+    if age > MAX_AGE {
+        return Triage::Drop("too_old");
+    }
+    if age > TimeDelta::milliseconds(i64::from(command.ttl_ms)) {
+        let message = "The command was older than its time to live.";
+        return Triage::Answer(Verdict::retry("expired", message));
+    }
+    Triage::Process
+}
+
+/// Commands that get one answer between them: the first is worked on, the others are its repeats.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Group {
+    /// Whose effect.
+    pub saga_id: SagaId,
+    /// What is asked.
+    pub kind: StepKind,
+    /// Places in the batch, ascending; never empty.
+    pub members: Vec<usize>,
+}
+
+/// Folds a batch into rounds to be worked on one after the other. No effect is twice in a round, so
+/// a round is one set of rows; commands for one effect keep their order, and neighbours among them
+/// that ask the same share one answer.
+#[must_use]
+pub fn fold(commands: &[(SagaId, StepKind)]) -> Vec<Vec<Group>> {
+    let mut rounds: Vec<Vec<Group>> = Vec::new();
+    let mut last: HashMap<SagaId, (usize, usize)> = HashMap::with_capacity(commands.len());
+    for (place, &(saga_id, kind)) in commands.iter().enumerate() {
+        let mut round = 0;
+        if let Some(&(at, group)) = last.get(&saga_id) {
+            if rounds[at][group].kind == kind {
+                rounds[at][group].members.push(place);
+                continue;
+            }
+            round = at + 1;
+        }
+        if rounds.len() == round {
+            rounds.push(Vec::new());
+        }
+        rounds[round].push(Group {
+            saga_id,
+            kind,
+            members: vec![place],
+        });
+        last.insert(saga_id, (round, rounds[round].len() - 1));
+    }
+    rounds
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,4 @@
+use super::*;
+use contract::{MessageId, TraceParent};
+use proptest::prelude::*;
+use serde_json::json;
