@@ -1,0 +1,135 @@
+//! `guichet up`: everything one checkout needs, in one process group of groups.
+
+mod exec;
+mod home;
+mod leftover;
+mod log;
+mod narrator;
+mod place;
+mod ports;
+mod probe;
+mod process;
+mod restart;
+mod servers;
+mod signals;
+mod supervisor;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use tokio::select;
+
+use self::{
+    home::{Home, write_private},
+    narrator::Narrator,
+    process::Files,
+    servers::{AMQP_URL, DATABASE_URL, Urls},
+    signals::Stop,
+    supervisor::Supervisor,
+};
+use crate::failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  guichet up --servers-only             PostgreSQL and RabbitMQ until Ctrl-C
+  guichet up --exec -- cargo test       the same for the time of one command
+  guichet up --dir /tmp/other …         a second, separate set of everything
+
+With GUICHET_DATABASE_URL and GUICHET_AMQP_URL set, those servers are used and none is started.";
+
+/// The arguments of `guichet up`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Up {
+    /// Where data, logs, secrets and the chosen ports are kept
+    #[arg(long, value_name = "DIR", default_value = ".guichet")]
+    dir: PathBuf,
+
+    /// Start PostgreSQL and RabbitMQ only
+    #[arg(long, conflicts_with = "exec")]
+    servers_only: bool,
+
+    /// Start the servers, run a command with their addresses in its environment, stop them, and exit
+    /// with the command's exit code
+    #[arg(long, requires = "command")]
+    exec: bool,
+
+    /// The command of --exec
+    #[arg(last = true, requires = "exec", value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Runs the command. On the main thread alone: see [`process`] for why.
+pub(crate) async fn run(up: Up) -> Result<ExitCode, Failure> {
+    let narrator = Narrator::new();
+    let existing = servers::existing()?;
+    let mut stop = Stop::listen()?;
+    let mut home = Home::open(&up.dir)?;
+    let mut supervisor = Supervisor::new(Files::of(&home), narrator);
+    let result = work(
+        &up,
+        existing,
+        &mut home,
+        &mut supervisor,
+        narrator,
+        &mut stop,
+    )
+    .await;
+    supervisor.stop_all().await;
+    Ok(result?)
+}
+
+async fn work(
+    up: &Up,
+    existing: Option<Urls>,
+    home: &mut Home,
+    supervisor: &mut Supervisor,
+    narrator: Narrator,
+    stop: &mut Stop,
+) -> Result<ExitCode> {
+    let urls = match existing {
+        Some(urls) => {
+            narrator.say("servers", "using the existing ones of the environment");
+            urls
+        }
+        None => select! {
+            started = servers::start(home, supervisor, narrator) => started?,
+            signal = stop.asked() => {
+                stopping(signal, narrator);
+                return Ok(ExitCode::from(signals::exit_code(signal)));
+            }
+        },
+    };
+    let env = write_env(home, &urls)?;
+    if up.exec {
+        return exec::run(&up.command, &urls, stop).await;
+    }
+    narrator.say(
+        "up",
+        &format!(
+            "`. {}` sets {DATABASE_URL} and {AMQP_URL}; Ctrl-C stops everything",
+            env.display()
+        ),
+    );
+    let signal = stop.asked().await;
+    stopping(signal, narrator);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn stopping(signal: Signal, narrator: Narrator) {
+    narrator.say("up", &format!("{signal}: stopping"));
+}
+
+/// A file for shells that want to reach the servers. It holds passwords and is private.
+fn write_env(home: &Home, urls: &Urls) -> Result<PathBuf> {
+    let path = home.path("env");
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let text = format!(
+        "export {DATABASE_URL}={}\nexport {AMQP_URL}={}\n",
+        quoted(&urls.database),
+        quoted(&urls.amqp)
+    );
+    write_private(&path, &text).context("cannot write the servers' addresses")?;
+    Ok(path)
+}
