@@ -1,6 +1,7 @@
 //! What every process of Guichet needs, whatever its role.
 //!
 //! An accept loop with bounds ([`http`]) and its operator's side ([`admin`], [`health`], [`metrics`]),
+//! configuration ([`config`], [`Secret`]),
 //! group commit ([`batch`]), the way from a signal to an orderly stop ([`shutdown`], [`supervise`]) and
 //! ids for a trace ([`trace`]).
 //!
@@ -11,12 +12,16 @@ use std::any::Any;
 
 pub mod admin;
 pub mod batch;
+pub mod config;
 pub mod health;
 pub mod http;
 pub mod metrics;
+mod secret;
 pub mod shutdown;
 pub mod supervise;
 pub mod trace;
+
+pub use secret::Secret;
 
 /// What a panic said, if it said it in words.
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

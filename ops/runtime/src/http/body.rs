@@ -42,10 +42,15 @@ pub enum BodyError {
 pub fn body(
     max_bytes: usize,
 ) -> impl Filter<Extract = (Result<Bytes, BodyError>,), Error = Rejection> + Copy {
-    warp::body::stream().then(move |chunks| collect(chunks, max_bytes))
+    warp::body::stream().then(move |chunks| read_body(chunks, max_bytes))
 }
 
-async fn collect<B: Buf>(
+/// Reads what a route took as a stream, at most `limit` bytes: for a route that has something to
+/// check before it reads.
+///
+/// # Errors
+/// Too large, too slow, or broken off.
+pub async fn read_body<B: Buf>(
     chunks: impl Stream<Item = Result<B, warp::Error>>,
     limit: usize,
 ) -> Result<Bytes, BodyError> {

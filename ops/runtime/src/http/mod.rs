@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::{Filter, Reply};
 
-pub use body::{BodyError, body};
+pub use body::{BodyError, body, read_body};
 
 use crate::metrics::{self, IntCounter, IntGauge};
 use connection::{Connection, Tasks};
