@@ -30,7 +30,7 @@ pub(crate) struct Home {
     state: State,
     /// Promised in this run, so that no two parts get the same.
     promised: BTreeSet<u16>,
-    _lock: File,
+    lock: File,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ impl Home {
             dir,
             state,
             promised: BTreeSet::new(),
-            _lock: lock,
+            lock,
         };
         home.save()?;
         Ok(home)
@@ -135,6 +135,14 @@ impl Home {
     fn save(&self) -> Result<()> {
         let text = toml::to_string(&self.state).context("cannot write the state as TOML")?;
         write_private(&self.path("state"), &text)
+    }
+}
+
+/// A child that was just forked holds a copy of the file until it becomes another program. Closing
+/// ours would then not release the lock; this does.
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
     }
 }
 
