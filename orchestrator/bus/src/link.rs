@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection that is certainly gone once this is dropped.
 pub(crate) struct Link {
@@ -66,11 +66,15 @@ impl Link {
         })
     }
 
-    /// Closes politely within a second, then for certain.
-    pub(crate) async fn close(&self) {
-        let polite = self.connection.close(200, "bye".into());
-        // Whether the broker answered changes nothing: the guard ends the socket either way.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, polite).await;
+    /// Closes the connection in the protocol's way, if the broker answers within a second.
+    pub(crate) async fn say_goodbye(&self) {
+        let goodbye = self.connection.close(200, "bye".into());
+        // Whether it answered changes nothing for us.
+        let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
+    }
+
+    /// Ends the connection for certain, as dropping it does.
+    pub(crate) fn end(&self) {
         self.socket.shutdown();
     }
 }

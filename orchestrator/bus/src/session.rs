@@ -77,10 +77,15 @@ impl Session {
         Ended(self.ended.clone())
     }
 
-    /// Ends everything that waits on this session, then its connections, for certain.
-    pub(crate) async fn close(&self) {
+    /// Ends everything that waits on this session, then its connections: politely after an orderly
+    /// stop, else at once, since a peer in trouble may take its time and the next session waits.
+    pub(crate) async fn close(&self, politely: bool) {
         self.ended.cancel();
-        tokio::join!(self.publish.close(), self.consume.close());
+        if politely {
+            tokio::join!(self.publish.say_goodbye(), self.consume.say_goodbye());
+        }
+        self.publish.end();
+        self.consume.end();
     }
 
     /// A channel for consuming or declaring; never for publishing, since a blocked publishing

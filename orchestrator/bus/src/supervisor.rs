@@ -46,7 +46,7 @@ pub(crate) async fn supervise(shared: Arc<Shared>) {
                 let began = Instant::now();
                 let failed = live(&shared, &session).await;
                 forget(&shared);
-                session.close().await;
+                session.close(failed.is_none()).await;
                 let Some(error) = failed else { break };
                 if began.elapsed() >= GOOD_AFTER {
                     failures = 0;
@@ -71,6 +71,8 @@ pub(crate) async fn supervise(shared: Arc<Shared>) {
     }
     release_owner(&shared);
     shared.drained.cancel();
+    // Without a session both lanes refuse what is left, at once.
+    shared.lanes.wait().await;
     shared.stopped.cancel();
 }
 
@@ -101,6 +103,7 @@ async fn live(shared: &Arc<Shared>, session: &Arc<Session>) -> Option<SessionErr
             biased;
             () = ended.wait() => return session.why(),
             () = shared.stopping.cancelled() => {
+                drop(present); // it holds the owner's receivers open
                 drain(shared, session).await;
                 return None;
             }
@@ -261,6 +264,10 @@ impl Present {
         session: &Arc<Session>,
     ) -> Result<(), SessionError> {
         let wanted = shared.wanted().clone();
+        self.commands
+            .retain(|known| wanted.commands.iter().any(|one| Arc::ptr_eq(one, known)));
+        self.events
+            .retain(|known| wanted.events.iter().any(|one| Arc::ptr_eq(one, known)));
         for step in &wanted.steps {
             session.ensure_step(shared, step).await?;
         }

@@ -122,7 +122,8 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut stalled: watc
     }
 }
 
-/// Copies whole frames, so that others can be put between them.
+/// Copies whole frames, so that others can be put between them. What is injected passes even while
+/// the broker's own frames are stalled.
 async fn copy_frames(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -132,8 +133,9 @@ async fn copy_frames(
     let mut waiting: Vec<u8> = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
+        let still = *stalled.borrow_and_update();
         let frames = tokio::select! {
-            read = from.read(&mut buffer) => {
+            read = from.read(&mut buffer), if !still => {
                 let Ok(count @ 1..) = read else { return };
                 waiting.extend_from_slice(&buffer[..count]);
                 whole_frames(&mut waiting)
@@ -142,10 +144,12 @@ async fn copy_frames(
                 let Ok(frame) = injected else { return };
                 frame.to_vec()
             }
+            changed = stalled.changed() => {
+                let Ok(()) = changed else { return };
+                continue;
+            }
         };
-        if stalled.wait_for(|stalled| !stalled).await.is_err()
-            || to.write_all(&frames).await.is_err()
-        {
+        if to.write_all(&frames).await.is_err() {
             return;
         }
     }
