@@ -1,0 +1,174 @@
+//! What a service that starts sagas holds: the gateway.
+
+use crate::{
+    Error, NewSaga, Started, command::Sender, definitions::Definitions, metrics::METRICS, start,
+};
+use bus::Bus;
+use contract::{Event, MessageId, Signal};
+use database::{Clock, Connection, Pool};
+use diesel_async::RunQueryDsl;
+use saga::{Definition, Now};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::mpsc;
+
+/// Starts sagas and tells what happens to them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    bus: Bus,
+    definition: Arc<Definition>,
+    shards: i16,
+    clock: Clock,
+    seed: AtomicU64,
+}
+
+/// The client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The database or its definitions are not as they must be.
+    #[error(transparent)]
+    Engine(#[from] Error),
+    /// There is no definition with this number in this program.
+    #[error("this program has no definition number {0}")]
+    NoDefinition(i16),
+}
+
+impl Client {
+    /// A client that starts sagas of one definition, after checking that the database has it.
+    ///
+    /// # Errors
+    /// The database cannot be reached or has other definitions.
+    pub async fn new(
+        pool: &Pool,
+        bus: Bus,
+        definitions: &Definitions,
+        definition: i16,
+    ) -> Result<Self, ClientError> {
+        let found = definitions
+            .get(definition)
+            .ok_or(ClientError::NoDefinition(definition))?;
+        let mut connection = pool.get().await.map_err(Error::from)?;
+        crate::definitions::check(&mut connection, definitions).await?;
+        let (shards, now_ms) = shards(&mut connection).await?;
+        bus.declare_steps(
+            &found
+                .steps
+                .iter()
+                .map(|step| step.name.clone())
+                .collect::<Vec<_>>(),
+        );
+        let inner = Inner {
+            bus,
+            definition: Arc::clone(found),
+            shards,
+            clock: Clock::new(now_ms),
+            seed: AtomicU64::new(rand::random()),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Inserts sagas in the caller's transaction. Once it is committed, hand the result to
+    /// [`Self::send_first`].
+    ///
+    /// # Errors
+    /// The statement fails.
+    pub async fn start(
+        &self,
+        connection: &mut Connection,
+        new: &[NewSaga],
+    ) -> Result<Started, Error> {
+        let inner = &self.inner;
+        let now = Now {
+            ms: inner.clock.now_ms(),
+            seed: inner.seed.fetch_add(1, Ordering::Relaxed),
+        };
+        let started = start(connection, &inner.definition, new, inner.shards, now).await?;
+        inner.clock.observe(started.database_now_ms());
+        Ok(started)
+    }
+
+    /// Sends the first commands. That may fail without harm: the owner of the shard finds the sagas
+    /// and sends their commands again in time.
+    pub async fn send_first(&self, started: Started) {
+        let inner = &self.inner;
+        let mut commands = Vec::new();
+        let mut nudges: HashMap<i16, Vec<Signal>> = HashMap::new();
+        for saga in started.sagas {
+            let Some(reply_to) = saga.reply_to else {
+                nudges.entry(saga.shard).or_default().push(Signal {
+                    id: MessageId::new(),
+                    saga_id: saga.instance.id,
+                    incarnation: inner.bus.incarnation(),
+                });
+                continue;
+            };
+            let sender = Sender {
+                reply_to,
+                incarnation: inner.bus.incarnation(),
+                now_ms: inner.clock.now_ms(),
+            };
+            let command = saga
+                .send
+                .and_then(|send| sender.command(&inner.definition, &saga.instance, send));
+            commands.extend(command);
+        }
+        for (shard, signals) in nudges {
+            inner.bus.nudge(shard, signals);
+        }
+        for result in inner.bus.publish_commands(commands).await {
+            if let Err(error) = result {
+                METRICS.unpublished.inc();
+                tracing::warn!(%error, "a saga's first command was not published; its owner sends it");
+            }
+        }
+    }
+
+    /// What happens to all sagas from now on. Nudges: some may be missing.
+    #[must_use]
+    pub fn events(&self) -> mpsc::Receiver<Event> {
+        self.inner.bus.consume_events()
+    }
+
+    /// Whether commands can be published at the moment.
+    #[must_use]
+    pub fn can_publish(&self) -> bool {
+        let state = self.inner.bus.state();
+        let state = state.borrow();
+        state.connected && !state.blocked
+    }
+
+    /// The definition that new sagas run by.
+    #[must_use]
+    pub fn definition(&self) -> &Definition {
+        &self.inner.definition
+    }
+
+    /// The database's time as this process knows it.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+}
+
+database::statement! {
+    /// The number of shards and the database's time.
+    struct CountShards {} -> (diesel::sql_types::BigInt, diesel::sql_types::BigInt) =
+    "SELECT count(*), (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM shards"
+}
+
+pub(crate) async fn shards(connection: &mut Connection) -> Result<(i16, i64), Error> {
+    let (shards, now_ms): (i64, i64) = CountShards {}.get_result(connection).await?;
+    Ok((i16::try_from(shards).unwrap_or(i16::MAX), now_ms))
+}

@@ -1,0 +1,67 @@
+//! From a decision to an envelope.
+
+use chrono::DateTime;
+use contract::{Command, Incarnation, MessageId, SagaId, StepKind, TraceParent};
+use saga::{Definition, Instance, ProbeMode, Send, TimestampMs};
+use uuid::Uuid;
+
+/// Where replies go and in which life of the database.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender {
+    pub(crate) reply_to: String,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) now_ms: TimestampMs,
+}
+
+impl Sender {
+    /// The envelope of a command; `None` if the definition does not have its step.
+    pub(crate) fn command(
+        &self,
+        definition: &Definition,
+        saga: &Instance,
+        send: Send,
+    ) -> Option<Command> {
+        let step = definition.step(send.step)?;
+        let id = command_id(saga.id, send.seq);
+        let (_, low) = id.0.as_u64_pair();
+        Some(Command {
+            id,
+            effect_key: Command::effect_key(saga.id, &step.name),
+            saga_id: saga.id,
+            seq: send.seq,
+            definition: saga.definition,
+            step: step.name.clone(),
+            kind: send.kind,
+            attempt: send.attempt,
+            sent_at: DateTime::from_timestamp_millis(self.now_ms).unwrap_or_default(),
+            ttl_ms: step.ttl_ms,
+            reply_to: self.reply_to.clone(),
+            incarnation: self.incarnation,
+            traceparent: TraceParent::new(saga.trace_id, low, true),
+            input: None,
+        })
+    }
+}
+
+/// The command that a saga is at, to be sent again.
+pub(crate) fn current(definition: &Definition, saga: &Instance) -> Option<Send> {
+    let cursor = saga.cursor.filter(|cursor| cursor.outstanding)?;
+    let redo = definition.step(cursor.step)?.probe_mode == ProbeMode::Redo;
+    let kind = if cursor.kind == StepKind::Probe && redo {
+        StepKind::Do
+    } else {
+        cursor.kind
+    };
+    Some(Send {
+        seq: saga.seq,
+        step: cursor.step,
+        kind,
+        attempt: cursor.attempt,
+    })
+}
+
+/// A command's id follows from the saga and the command's number, so that a command that is sent
+/// again is the same command without being stored.
+pub(crate) fn command_id(saga: SagaId, seq: i32) -> MessageId {
+    MessageId(Uuid::new_v5(&saga.0, &seq.to_be_bytes()))
+}

@@ -1,0 +1,113 @@
+//! Who owns which shard, decided purely.
+//!
+//! Two orchestrators may believe for a moment that they own the same shard: one of them stalls
+//! longer than its lease and goes on before it notices. That costs work and nothing else, for every
+//! write is conditional on the saga's revision and every effect is fenced by the ledger. Leases are
+//! there so that there is always *one* who minds a saga's timers.
+
+/// One row of the table `shards`, as the renewal returned it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub(crate) shard: i16,
+    pub(crate) owner: Option<String>,
+    pub(crate) epoch: i64,
+    pub(crate) live: bool,
+}
+
+/// What to do about the leases.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeasePlan {
+    /// Held before and not any more: forget their sagas.
+    pub(crate) lost: Vec<i16>,
+    /// To give back, because others have fewer.
+    pub(crate) release: Vec<i16>,
+    /// To try to take.
+    pub(crate) acquire: Vec<i16>,
+}
+
+/// Shares the shards fairly: nobody keeps more than his share rounded up, and whoever has less takes
+/// what is free. `held` are the shards this process holds, with their epochs; `others` counts the
+/// other processes alive.
+pub(crate) fn plan(leases: &[Lease], held: &[(i16, i64)], node: &str, others: usize) -> LeasePlan {
+    let share = leases.len().div_ceil(others + 1);
+    let mine = |lease: &&Lease| {
+        lease.owner.as_deref() == Some(node) && held.contains(&(lease.shard, lease.epoch))
+    };
+    let kept: Vec<i16> = leases
+        .iter()
+        .filter(mine)
+        .map(|lease| lease.shard)
+        .collect();
+    let lost = held
+        .iter()
+        .map(|(shard, _)| *shard)
+        .filter(|shard| !kept.contains(shard))
+        .collect();
+    let release: Vec<i16> = kept.iter().skip(share).copied().collect();
+    let free = leases.iter().filter(|lease| {
+        // What was this node's before it died is its own again at once.
+        !kept.contains(&lease.shard)
+            && (!lease.live || lease.owner.is_none() || lease.owner.as_deref() == Some(node))
+    });
+    let wanted = share.saturating_sub(kept.len());
+    let acquire = free.map(|lease| lease.shard).take(wanted).collect();
+    LeasePlan {
+        lost,
+        release,
+        acquire,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(shard: i16, owner: Option<&str>, epoch: i64, live: bool) -> Lease {
+        Lease {
+            shard,
+            owner: owner.map(str::to_owned),
+            epoch,
+            live,
+        }
+    }
+
+    #[test]
+    fn the_first_takes_all_and_gives_half_to_the_second() {
+        let free: Vec<Lease> = (0..8).map(|shard| lease(shard, None, 0, false)).collect();
+        assert_eq!(plan(&free, &[], "a", 0).acquire, (0..8).collect::<Vec<_>>());
+        let all: Vec<Lease> = (0..8)
+            .map(|shard| lease(shard, Some("a"), 1, true))
+            .collect();
+        let held: Vec<(i16, i64)> = (0..8).map(|shard| (shard, 1)).collect();
+        let shared = plan(&all, &held, "a", 1);
+        assert_eq!(
+            shared,
+            LeasePlan {
+                release: vec![4, 5, 6, 7],
+                ..LeasePlan::default()
+            }
+        );
+        assert_eq!(
+            plan(&all, &[], "b", 1),
+            LeasePlan::default(),
+            "nothing is taken from the living"
+        );
+    }
+
+    #[test]
+    fn a_dead_ones_shards_are_taken_and_ones_own_come_back_at_once() {
+        let rows = [
+            lease(0, Some("dead"), 3, false),
+            lease(1, Some("a"), 2, true),
+        ];
+        let plan = plan(&rows, &[], "a", 0);
+        assert_eq!(plan.acquire, [0, 1]);
+    }
+
+    #[test]
+    fn a_shard_with_another_epoch_is_lost() {
+        let rows = [lease(0, Some("a"), 5, true), lease(1, Some("b"), 5, true)];
+        let plan = plan(&rows, &[(0, 4), (1, 4)], "a", 1);
+        assert_eq!((plan.lost, plan.acquire), (vec![0, 1], vec![0]));
+    }
+}

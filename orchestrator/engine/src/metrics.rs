@@ -1,0 +1,64 @@
+//! What is counted.
+
+use runtime::metrics::{self, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use std::sync::LazyLock;
+
+pub(crate) struct Metrics {
+    pub(crate) inputs: IntCounterVec,
+    pub(crate) batch: HistogramVec,
+    pub(crate) settle_seconds: Histogram,
+    pub(crate) step_seconds: HistogramVec,
+    pub(crate) ended: IntCounterVec,
+    pub(crate) resends: IntCounterVec,
+    pub(crate) unpublished: IntCounter,
+    pub(crate) live: IntGauge,
+    pub(crate) shards: IntGauge,
+    pub(crate) held: IntCounter,
+    pub(crate) attention: IntCounter,
+}
+
+pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
+    inputs: metrics::counters(
+        "guichet_saga_inputs_total",
+        "Inputs of sagas, by kind and what became of them",
+        &["input", "settled"],
+    ),
+    batch: metrics::sizes(
+        "guichet_saga_batch_size_inputs",
+        "Inputs settled in one transaction",
+        &["of"],
+    ),
+    settle_seconds: metrics::latency(
+        "guichet_saga_batch_seconds",
+        "Time from having a batch of inputs to its commit",
+    ),
+    step_seconds: metrics::latencies(
+        "guichet_saga_step_seconds",
+        "Time from a command's decision to its answer, by step, kind and outcome",
+        &["step", "kind", "outcome"],
+    ),
+    ended: metrics::counters(
+        "guichet_sagas_ended_total",
+        "Sagas that ended, by state",
+        &["state"],
+    ),
+    resends: metrics::counters(
+        "guichet_saga_resends_total",
+        "Commands sent again, by the reason: overdue, loaded, session",
+        &["reason"],
+    ),
+    unpublished: metrics::counter(
+        "guichet_saga_commands_unpublished_total",
+        "Commands whose publishing failed; they are sent again in time",
+    ),
+    live: metrics::gauge("guichet_sagas_live", "Sagas that this process owns"),
+    shards: metrics::gauge("guichet_saga_shards_owned", "Shards that this process owns"),
+    held: metrics::counter(
+        "guichet_sagas_held_total",
+        "Sagas set aside because they cannot be read",
+    ),
+    attention: metrics::counter(
+        "guichet_sagas_attention_total",
+        "Sagas that began to need a person's attention",
+    ),
+});

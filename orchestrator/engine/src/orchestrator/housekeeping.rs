@@ -1,0 +1,288 @@
+//! Leases, signals, sagas not known yet: what an owner does every few seconds.
+
+use super::{Orchestrator, settle::Given};
+use crate::{
+    Error,
+    lease::{Lease, plan},
+    metrics::METRICS,
+    store::{
+        lease::{Acquire, MakePartitions, Release, Renew, SignOff},
+        row::{LiveIds, ReadLive},
+        signal::LookAround,
+    },
+};
+use contract::SagaId;
+use diesel_async::RunQueryDsl;
+use saga::{Input, SignalKind};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// Rounds between two scans of all live sagas: about a minute.
+const SCAN_ROUNDS: u32 = 24;
+/// Rounds between two looks at the partitions: about an hour.
+const PARTITION_ROUNDS: u32 = 1_440;
+
+impl Orchestrator {
+    pub(super) async fn housekeep(&mut self, round: u32) {
+        self.new_session();
+        match self.mind_leases().await {
+            Ok(()) => {
+                self.renewed = Instant::now();
+                if self.session > 0 {
+                    self.parts.ready.ready();
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, source = ?std::error::Error::source(&error), "the leases could not be renewed");
+                self.parts
+                    .ready
+                    .not_ready("the leases could not be renewed");
+                self.forget_expired();
+                return;
+            }
+        }
+        self.look_around().await;
+        if round % SCAN_ROUNDS == SCAN_ROUNDS - 1 {
+            let scanned = self.scan().await;
+            self.report("the scan of live sagas", scanned);
+        }
+        if round % PARTITION_ROUNDS == PARTITION_ROUNDS - 1 {
+            let made = self.make_partitions().await;
+            self.report("making partitions", made);
+        }
+    }
+
+    /// Without a renewal for a whole lease, others own what was ours.
+    fn forget_expired(&mut self) {
+        let lease = Duration::from_millis(self.parts.config.lease_ms);
+        if self.renewed.elapsed() > lease && !self.held.is_empty() {
+            let shards: Vec<i16> = self.held.drain().map(|(shard, _)| shard).collect();
+            tracing::warn!(?shards, "the leases are over");
+            self.sagas.forget_shards(&shards);
+            self.parts.bus.bind_shards(&[]);
+        }
+    }
+
+    async fn mind_leases(&mut self) -> Result<(), Error> {
+        let lease_ms = i64::try_from(self.parts.config.lease_ms).unwrap_or(i64::MAX);
+        let node = self.parts.node.clone();
+        let reply_queue = self.parts.bus.state().borrow().reply_queue.clone();
+        let held: Vec<(i16, i64)> = self.held.iter().map(|(s, e)| (*s, *e)).collect();
+        let live = self.sagas.before_pivot();
+        let renew = Renew {
+            node: node.clone(),
+            lease_ms,
+            reply_queue: reply_queue.clone(),
+            shards: held.iter().map(|(shard, _)| *shard).collect(),
+            epochs: held.iter().map(|(_, epoch)| *epoch).collect(),
+            live: held
+                .iter()
+                .map(|(shard, _)| live.get(shard).copied().unwrap_or(0))
+                .collect(),
+        };
+        let mut connection = self.parts.pool.get().await?;
+        let rows: Vec<(i16, Option<String>, i64, bool, i64, i64)> =
+            renew.load(&mut connection).await?;
+        let mut others = 0;
+        if let [row, ..] = rows.as_slice() {
+            others = usize::try_from(row.4).unwrap_or(0);
+            self.clock.observe(row.5);
+        }
+        let leases: Vec<Lease> = rows
+            .into_iter()
+            .map(|(shard, owner, epoch, live, ..)| Lease {
+                shard,
+                owner,
+                epoch,
+                live,
+            })
+            .collect();
+        let plan = plan(&leases, &held, &node, others);
+        self.lose(&plan.lost);
+        if !plan.release.is_empty() {
+            self.lose(&plan.release);
+            Release {
+                node: node.clone(),
+                shards: plan.release,
+            }
+            .execute(&mut connection)
+            .await?;
+        }
+        // Without a reply queue an owner could only look on.
+        if !plan.acquire.is_empty() && reply_queue.is_some() {
+            let acquire = Acquire {
+                node,
+                lease_ms,
+                reply_queue,
+                shards: plan.acquire,
+            };
+            let got: Vec<(i16, i64)> = acquire.load(&mut connection).await?;
+            drop(connection);
+            self.take_over(&got).await?;
+        }
+        METRICS
+            .live
+            .set(i64::try_from(self.sagas.len()).unwrap_or(i64::MAX));
+        METRICS
+            .shards
+            .set(i64::try_from(self.held.len()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    fn lose(&mut self, shards: &[i16]) {
+        if shards.is_empty() {
+            return;
+        }
+        tracing::info!(?shards, "shards given up");
+        self.held.retain(|shard, _| !shards.contains(shard));
+        self.sagas.forget_shards(shards);
+        self.bind();
+    }
+
+    /// Loads the sagas of new shards and sends the commands they are at: their replies went to
+    /// somebody else.
+    async fn take_over(&mut self, got: &[(i16, i64)]) -> Result<(), Error> {
+        let shards: Vec<i16> = got.iter().map(|(shard, _)| *shard).collect();
+        if shards.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(?shards, "shards taken");
+        self.held.extend(got.iter().copied());
+        self.bind();
+        let mut connection = self.parts.pool.get().await?;
+        let rows = ReadLive {
+            shards: shards.clone(),
+        }
+        .load(&mut connection)
+        .await?;
+        drop(connection);
+        let loaded: Vec<SagaId> = self.take_in(rows).await?.into_iter().collect();
+        tracing::info!(sagas = loaded.len(), "live sagas loaded");
+        self.send_again(loaded, "loaded").await;
+        Ok(())
+    }
+
+    fn bind(&self) {
+        let shards: Vec<i16> = self.held.keys().copied().collect();
+        self.parts.bus.bind_shards(&shards);
+    }
+
+    /// Applies the signals of our sagas, and learns of sagas whose first reply is yet to come.
+    pub(super) async fn look_around(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let found = self.look().await;
+        match found {
+            Ok(given) if !given.is_empty() => self.settle(given, Vec::new()).await,
+            Ok(_) => {}
+            Err(error) => self.report("looking for signals", Err(error)),
+        }
+    }
+
+    async fn look(&mut self) -> Result<Vec<Given>, Error> {
+        let shards: Vec<i16> = self.held.keys().copied().collect();
+        let mut connection = self.parts.pool.get().await?;
+        let rows: Vec<(Uuid, Uuid, i16, String)> =
+            LookAround { shards }.load(&mut connection).await?;
+        drop(connection);
+        let mut unknown: Vec<SagaId> = rows
+            .iter()
+            .map(|row| SagaId(row.1))
+            .filter(|saga| !self.sagas.contains(*saga))
+            .collect();
+        unknown.sort();
+        unknown.dedup();
+        if !unknown.is_empty() {
+            // Their first commands are on their way; their timers mind them from now on.
+            self.load(&unknown).await?;
+        }
+        let signals = rows.into_iter().filter(|row| row.2 != 0);
+        Ok(signals
+            .filter_map(|(signal, saga, kind, step)| self.signal(signal, saga, kind, &step))
+            .collect())
+    }
+
+    fn signal(&self, signal: Uuid, saga: Uuid, kind: i16, step: &str) -> Option<Given> {
+        let saga = SagaId(saga);
+        // An ended saga is not in memory: any number will do, the signal is late.
+        let number = self.sagas.get(saga).and_then(|owned| {
+            let definition = self.parts.definitions.get(owned.instance.definition)?;
+            Some(
+                definition
+                    .steps
+                    .iter()
+                    .find(|s| s.name.as_str() == step)?
+                    .number,
+            )
+        });
+        let kind = match kind {
+            1 => SignalKind::Decision,
+            2 => SignalKind::Nudge,
+            _ => return None,
+        };
+        Some(Given {
+            saga,
+            input: Input::Signal {
+                step: number.unwrap_or(u8::MAX),
+                kind,
+            },
+            message: Some(signal),
+            detail: None,
+            signal: Some(signal),
+        })
+    }
+
+    /// All live sagas of our shards that are not in memory, should any have slipped through.
+    async fn scan(&mut self) -> Result<(), Error> {
+        let shards: Vec<i16> = self.held.keys().copied().collect();
+        if shards.is_empty() || self.sagas.len() == 0 {
+            return Ok(());
+        }
+        let mut connection = self.parts.pool.get().await?;
+        let ids: Vec<Uuid> = LiveIds { shards }.load(&mut connection).await?;
+        drop(connection);
+        let unknown: Vec<SagaId> = ids
+            .into_iter()
+            .map(SagaId)
+            .filter(|id| !self.sagas.contains(*id))
+            .collect();
+        if !unknown.is_empty() {
+            self.load(&unknown).await?;
+        }
+        Ok(())
+    }
+
+    async fn make_partitions(&self) -> Result<(), Error> {
+        let mut connection = self.parts.pool.get().await?;
+        let _: i32 = MakePartitions {}.get_result(&mut connection).await?;
+        Ok(())
+    }
+
+    fn report(&self, what: &str, result: Result<(), Error>) {
+        if let Err(error) = result {
+            tracing::warn!(%error, node = self.parts.node, "{what} failed; it is tried again");
+        }
+    }
+
+    /// Gives everything back, so that another process goes on within a moment.
+    pub(super) async fn sign_off(&self) {
+        let gone = async {
+            let mut connection = self.parts.pool.get().await?;
+            let shards = self.held.keys().copied().collect();
+            Release {
+                node: self.parts.node.clone(),
+                shards,
+            }
+            .execute(&mut connection)
+            .await?;
+            SignOff {
+                node: self.parts.node.clone(),
+            }
+            .execute(&mut connection)
+            .await?;
+            Ok::<_, Error>(())
+        };
+        self.report("giving the leases back", gone.await);
+    }
+}

@@ -1,0 +1,465 @@
+//! One batch: settle, commit, send.
+
+use super::{Orchestrator, count_input, publish::Outgoing};
+use crate::{
+    Error,
+    command::{Sender, current},
+    metrics::METRICS,
+    store::{
+        advance::{Advance, Note},
+        row::{Hold, Row},
+        signal::MarkApplied,
+    },
+};
+use bus::{Acker, Parked};
+use chrono::DateTime;
+use contract::{Event, MessageId, SagaId};
+use diesel_async::RunQueryDsl;
+use saga::{Illegal, Input, InputKind, Now, Plan, Settlement, Write, settle};
+use serde_json::Value;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+/// An input with what the history says about it.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) saga: SagaId,
+    pub(super) input: Input,
+    pub(super) message: Option<Uuid>,
+    pub(super) detail: Option<Value>,
+    /// The signal it came from, to be marked as applied.
+    pub(super) signal: Option<Uuid>,
+}
+
+impl Orchestrator {
+    /// Settles inputs until each is committed, refused or given up, then sends what follows and
+    /// acknowledges. While the database is away it waits; on shutdown it drops the batch, which the
+    /// rows and the redelivered messages bring back.
+    pub(super) async fn settle(&mut self, given: Vec<Given>, ackers: Vec<Acker>) {
+        let mut outgoing = Outgoing {
+            ackers,
+            ..Outgoing::default()
+        };
+        let mut parts = vec![given];
+        let mut failures: u32 = 0;
+        while let Some(part) = parts.pop() {
+            match self.settle_part(&part, &mut outgoing).await {
+                Ok(conflicts) => {
+                    failures = 0;
+                    if !conflicts.is_empty() {
+                        parts.push(conflicts);
+                    }
+                }
+                Err(error) => {
+                    // Whether it was committed is not known: nothing cached may be believed.
+                    for one in &part {
+                        if self.sagas.forget(one.saga).is_some() {
+                            self.doubtful.insert(one.saga);
+                        }
+                    }
+                    failures = failures.saturating_add(1);
+                    if error.is_transient() {
+                        tracing::warn!(%error, source = ?std::error::Error::source(&error), inputs = part.len(), "a batch failed; trying again");
+                        parts.push(part);
+                        let pause = Duration::from_millis(50 << failures.min(6));
+                        tokio::select! {
+                            () = self.shutdown.cancelled() => return,
+                            () = tokio::time::sleep(pause) => {}
+                        }
+                    } else {
+                        parts.extend(self.without_culprit(part, &error).await);
+                    }
+                }
+            }
+        }
+        self.publisher.send(outgoing).await;
+    }
+
+    /// A batch that the database refuses is halved until the culprit stands alone; its saga is held.
+    async fn without_culprit(&self, mut part: Vec<Given>, error: &Error) -> Vec<Vec<Given>> {
+        if part.len() > 1 {
+            let half = part.split_off(part.len() / 2);
+            return vec![half, part];
+        }
+        if let [culprit] = part.as_slice() {
+            tracing::error!(saga_id = %culprit.saga, %error, source = ?std::error::Error::source(error), "the database refuses this saga's change; held");
+            self.hold(vec![culprit.saga.0]).await;
+        }
+        Vec::new()
+    }
+
+    async fn settle_part(
+        &mut self,
+        given: &[Given],
+        outgoing: &mut Outgoing,
+    ) -> Result<Vec<Given>, Error> {
+        let begun = Instant::now();
+        let known = self.load_missing(given).await?;
+        self.seed = self.seed.wrapping_add(1);
+        let now = Now {
+            ms: self.clock.now_ms(),
+            seed: self.seed,
+        };
+        let inputs: Vec<(SagaId, Input)> = given
+            .iter()
+            .map(|one| (one.saga, one.input.clone()))
+            .collect();
+        let definitions = &self.parts.definitions;
+        let plan = settle(
+            |id| {
+                let owned = self
+                    .sagas
+                    .get(id)
+                    .filter(|owned| !owned.instance.flags.held)?;
+                Some((
+                    definitions.get(owned.instance.definition)?.as_ref(),
+                    &owned.instance,
+                ))
+            },
+            &inputs,
+            now,
+        );
+        METRICS
+            .batch
+            .with_label_values(&["inputs"])
+            .observe(count(given.len()));
+        let moved = self.commit(&plan, given).await?;
+        METRICS
+            .settle_seconds
+            .observe(begun.elapsed().as_secs_f64());
+
+        let mut conflicts = Vec::new();
+        for write in plan.writes {
+            if moved.contains(&write.next.id.0) {
+                self.moved(write, now.ms, outgoing);
+            } else {
+                conflicts.push(write.next.id);
+            }
+        }
+        self.send_doubtful(given).await;
+        self.mark_applied(given, &plan.settlements, &known, &conflicts)
+            .await;
+        self.park_strays(given, &plan.settlements, &known).await;
+        Ok(self.after_conflicts(conflicts, given))
+    }
+
+    /// Reads the sagas that are not in memory. Returns the ids that exist, in memory or ended or
+    /// elsewhere.
+    async fn load_missing(&mut self, given: &[Given]) -> Result<HashSet<SagaId>, Error> {
+        let mut known: HashSet<SagaId> = HashSet::with_capacity(given.len());
+        let mut missing = Vec::new();
+        for one in given {
+            if known.insert(one.saga) && !self.sagas.contains(one.saga) {
+                missing.push(one.saga);
+            }
+        }
+        if !missing.is_empty() {
+            let found = self.load(&missing).await?;
+            known.retain(|id| found.contains(id) || self.sagas.contains(*id));
+        }
+        Ok(known)
+    }
+
+    async fn commit(&self, plan: &Plan, given: &[Given]) -> Result<HashSet<Uuid>, Error> {
+        if plan.writes.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let notes: Vec<Note> = given
+            .iter()
+            .map(|one| Note {
+                message: one.message,
+                detail: one.detail.clone(),
+            })
+            .collect();
+        let writes: Vec<&Write> = plan.writes.iter().collect();
+        let mut connection = self.parts.pool.get().await?;
+        let moved: Vec<(Uuid, i64)> = Advance::of(&writes, &notes).load(&mut connection).await?;
+        if let Some((_, now_ms)) = moved.last() {
+            self.clock.observe(*now_ms);
+        }
+        Ok(moved.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// What follows in memory and on the bus from a committed write.
+    fn moved(&mut self, write: Write, now_ms: i64, outgoing: &mut Outgoing) {
+        let id = write.next.id;
+        self.doubtful.remove(&id);
+        self.measure(&write, now_ms);
+        let Some(definition) = self.parts.definitions.get(write.next.definition) else {
+            return;
+        };
+        let sender = self.sender(now_ms);
+        if let (Some(sender), Some(send)) = (&sender, write.send) {
+            outgoing
+                .commands
+                .extend(sender.command(definition, &write.next, send));
+        }
+        if let Some(status) = write.status {
+            outgoing.events.push(Event {
+                id: MessageId::new(),
+                saga_id: id,
+                rev: write.next.rev,
+                status: status.name().to_owned(),
+                at: DateTime::from_timestamp_millis(now_ms).unwrap_or_default(),
+                incarnation: self.parts.bus.incarnation(),
+            });
+        }
+        let (shard, decided_at, had_attention, seq) = match self.sagas.get(id) {
+            Some(owned) => (
+                owned.shard,
+                owned.decided_at,
+                owned.instance.flags.attention,
+                owned.instance.seq,
+            ),
+            None => (0, None, false, 0),
+        };
+        if write.next.flags.attention && !had_attention {
+            METRICS.attention.inc();
+            tracing::warn!(saga_id = %id, state = write.next.state.name(), "a saga needs a person's attention");
+        }
+        if write.next.state.is_end() {
+            METRICS
+                .ended
+                .with_label_values(&[write.next.state.name()])
+                .inc();
+        }
+        if write.next.resends > 0 && write.next.seq == seq && write.send.is_some() {
+            METRICS.resends.with_label_values(&["overdue"]).inc();
+        }
+        let decided_at = if write.next.seq == seq {
+            decided_at
+        } else {
+            Some(now_ms)
+        };
+        self.sagas.put(write.next, shard, decided_at);
+    }
+
+    /// How long answers take, for the metrics and for telling a backlog from a loss.
+    fn measure(&mut self, write: &Write, now_ms: i64) {
+        let Some(owned) = self.sagas.get(write.next.id) else {
+            return;
+        };
+        let decided_at = owned.decided_at;
+        for one in &write.applied {
+            let (Some(cursor), Some(outcome)) = (one.log.cursor, one.log.outcome) else {
+                continue;
+            };
+            let Some(age) = decided_at.map(|at| now_ms.saturating_sub(at)) else {
+                continue;
+            };
+            self.answer_age
+                .insert((cursor.step, cursor.kind), (age, now_ms));
+            let step = self
+                .parts
+                .definitions
+                .get(write.next.definition)
+                .and_then(|definition| definition.step(cursor.step));
+            if let Some(step) = step {
+                let labels = [
+                    step.name.as_str(),
+                    &format!("{:?}", cursor.kind).to_lowercase(),
+                    &format!("{outcome:?}").to_lowercase(),
+                ];
+                let seconds = Duration::from_millis(age.max(0).cast_unsigned()).as_secs_f64();
+                METRICS
+                    .step_seconds
+                    .with_label_values(&labels)
+                    .observe(seconds);
+            }
+        }
+    }
+
+    /// Sagas read back after a commit whose outcome was not known: what they are at may never have
+    /// been sent.
+    async fn send_doubtful(&mut self, given: &[Given]) {
+        let doubtful: Vec<SagaId> = given
+            .iter()
+            .map(|one| one.saga)
+            .filter(|id| self.doubtful.remove(id))
+            .collect();
+        self.send_again(doubtful, "loaded").await;
+    }
+
+    /// Sends the current commands of sagas again, in the background.
+    pub(super) async fn send_again(&self, sagas: Vec<SagaId>, reason: &str) {
+        let Some(sender) = self.sender(self.clock.now_ms()) else {
+            return;
+        };
+        let commands: Vec<_> = sagas
+            .into_iter()
+            .filter_map(|id| {
+                let saga = &self.sagas.get(id)?.instance;
+                let definition = self.parts.definitions.get(saga.definition)?;
+                sender.command(definition, saga, current(definition, saga)?)
+            })
+            .collect();
+        METRICS
+            .resends
+            .with_label_values(&[reason])
+            .inc_by(commands.len() as u64);
+        self.publisher.send_again(commands).await;
+    }
+
+    async fn mark_applied(
+        &self,
+        given: &[Given],
+        settlements: &[Settlement],
+        known: &HashSet<SagaId>,
+        conflicts: &[SagaId],
+    ) {
+        let mut ids = Vec::new();
+        for (one, settlement) in given.iter().zip(settlements) {
+            let name = match settlement {
+                Settlement::Applied if conflicts.contains(&one.saga) => "conflict",
+                Settlement::Applied => "applied",
+                Settlement::Refused(Illegal::SignalEarly) => "early",
+                Settlement::Refused(_) => "refused",
+                Settlement::UnknownSaga => "unknown",
+            };
+            count_input(one.input.kind(), name);
+            // One that is early stays; one of a saga that is elsewhere is its owner's.
+            let over = match settlement {
+                Settlement::Applied => !conflicts.contains(&one.saga),
+                Settlement::Refused(why) => *why != Illegal::SignalEarly,
+                Settlement::UnknownSaga => !known.contains(&one.saga),
+            };
+            ids.extend(one.signal.filter(|_| over));
+        }
+        if ids.is_empty() {
+            return;
+        }
+        let marked = async {
+            let mut connection = self.parts.pool.get().await?;
+            MarkApplied { ids }.execute(&mut connection).await?;
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = marked.await {
+            // They come again, and are late then.
+            tracing::warn!(%error, "signals could not be marked as applied");
+        }
+    }
+
+    /// A reply for a saga that does not exist at all is parked: it is from somewhere else.
+    async fn park_strays(
+        &self,
+        given: &[Given],
+        settlements: &[Settlement],
+        known: &HashSet<SagaId>,
+    ) {
+        let strays: Vec<Parked> = given
+            .iter()
+            .zip(settlements)
+            .filter(|(one, settlement)| {
+                **settlement == Settlement::UnknownSaga
+                    && one.input.kind() == InputKind::Reply
+                    && !known.contains(&one.saga)
+            })
+            .map(|(one, _)| Parked {
+                body: format!("{:?}", one.input).into_bytes(),
+                reason: format!("there is no saga {}", one.saga),
+                source: "replies".to_owned(),
+                kind: None,
+            })
+            .collect();
+        if let Err(error) = self.parts.bus.park(strays).await {
+            tracing::warn!(%error, "replies to unknown sagas could not be parked");
+        }
+    }
+
+    /// The inputs of sagas that somebody else moved meanwhile: once more against what is stored now.
+    /// The second time finds them stale or applies them; a saga whose shard is not ours is dropped.
+    fn after_conflicts(&mut self, conflicts: Vec<SagaId>, given: &[Given]) -> Vec<Given> {
+        if conflicts.is_empty() {
+            return Vec::new();
+        }
+        let conflicts: HashSet<SagaId> = conflicts.into_iter().collect();
+        for id in &conflicts {
+            self.sagas.forget(*id);
+        }
+        given
+            .iter()
+            .filter(|one| conflicts.contains(&one.saga))
+            .cloned()
+            .collect()
+    }
+
+    /// Takes rows in: those of our shards that are live; an unreadable one is held. Returns all ids.
+    pub(super) async fn take_in(&mut self, rows: Vec<Row>) -> Result<HashSet<SagaId>, Error> {
+        let mut found = HashSet::with_capacity(rows.len());
+        let mut unreadable = Vec::new();
+        for row in rows {
+            let (id, shard) = (row.id(), row.shard());
+            found.insert(id);
+            if !self.held.contains_key(&shard) {
+                continue;
+            }
+            match row.into_instance() {
+                Ok(saga) if self.parts.definitions.get(saga.definition).is_some() => {
+                    self.sagas.put(saga, shard, None);
+                }
+                Ok(saga) => {
+                    tracing::error!(saga_id = %id, definition = saga.definition, "unknown definition; held");
+                    unreadable.push(id.0);
+                }
+                Err(column) => {
+                    tracing::error!(saga_id = %id, column, "unreadable row; held");
+                    unreadable.push(id.0);
+                }
+            }
+        }
+        if !unreadable.is_empty() {
+            self.hold(unreadable).await;
+        }
+        Ok(found)
+    }
+
+    async fn hold(&self, ids: Vec<Uuid>) {
+        METRICS.held.inc_by(ids.len() as u64);
+        let held = async {
+            let mut connection = self.parts.pool.get().await?;
+            Hold { ids }.execute(&mut connection).await?;
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = held.await {
+            tracing::error!(%error, "sagas that cannot be read could not be marked as held");
+        }
+    }
+
+    /// Where replies come now; `None` without a session, and then nothing is worth sending.
+    fn sender(&self, now_ms: i64) -> Option<Sender> {
+        let state = self.parts.bus.state();
+        let reply_to = state.borrow().reply_queue.clone()?;
+        Some(Sender {
+            reply_to,
+            incarnation: self.parts.bus.incarnation(),
+            now_ms,
+        })
+    }
+}
+
+/// PostgreSQL takes no NUL in text or JSON.
+pub(super) fn clean(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.contains('\0') => text.replace('\0', "\u{fffd}").into(),
+        Value::Array(items) => items.into_iter().map(clean).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(key, value)| (key.replace('\0', "\u{fffd}"), clean(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        other => other,
+    }
+}
+
+/// A code as the contract allows it: what came may be anything.
+pub(super) fn clean_code(code: &str) -> String {
+    let allowed = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_';
+    code.chars().filter(allowed).take(40).collect()
+}
+
+fn count(items: usize) -> f64 {
+    f64::from(u32::try_from(items).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,157 @@
+//! The sagas that this process owns, in memory, with their timers.
+
+use contract::SagaId;
+use saga::{Instance, State, TimestampMs};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+};
+
+/// A saga as it was last stored.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    pub(crate) instance: Instance,
+    pub(crate) shard: i16,
+    /// When its current command was decided, as far as this process knows.
+    pub(crate) decided_at: Option<TimestampMs>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Sagas {
+    owned: HashMap<SagaId, Owned>,
+    /// Wake times, some of them outdated: a saga's row says which one counts.
+    timers: BinaryHeap<Reverse<(TimestampMs, SagaId)>>,
+}
+
+impl Sagas {
+    pub(crate) fn get(&self, id: SagaId) -> Option<&Owned> {
+        self.owned.get(&id)
+    }
+
+    pub(crate) fn contains(&self, id: SagaId) -> bool {
+        self.owned.contains_key(&id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.owned.len()
+    }
+
+    /// Takes in what was loaded or written; what has ended is forgotten.
+    pub(crate) fn put(&mut self, instance: Instance, shard: i16, decided_at: Option<TimestampMs>) {
+        if instance.state.is_end() {
+            self.owned.remove(&instance.id);
+            return;
+        }
+        let id = instance.id;
+        let wake_at = instance.wake_at;
+        let before = self.owned.insert(
+            id,
+            Owned {
+                instance,
+                shard,
+                decided_at,
+            },
+        );
+        if before.is_none_or(|before| before.instance.wake_at != wake_at) {
+            self.timers.extend(wake_at.map(|at| Reverse((at, id))));
+        }
+    }
+
+    pub(crate) fn forget(&mut self, id: SagaId) -> Option<Owned> {
+        self.owned.remove(&id)
+    }
+
+    pub(crate) fn forget_shards(&mut self, shards: &[i16]) {
+        self.owned.retain(|_, owned| !shards.contains(&owned.shard));
+    }
+
+    /// The time of the next timer, which may be outdated.
+    pub(crate) fn next_wake(&self) -> Option<TimestampMs> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Up to `most` sagas whose time has come. Their timers are gone: whoever does not move a saga
+    /// puts it back with [`Self::postpone`].
+    pub(crate) fn due(&mut self, now: TimestampMs, most: usize) -> Vec<SagaId> {
+        let mut due = Vec::new();
+        while due.len() < most {
+            match self.timers.peek() {
+                Some(Reverse((at, _))) if *at <= now => {}
+                _ => break,
+            }
+            let Some(Reverse((at, id))) = self.timers.pop() else {
+                break;
+            };
+            if self
+                .owned
+                .get(&id)
+                .is_some_and(|owned| owned.instance.wake_at == Some(at))
+            {
+                due.push(id);
+            }
+        }
+        due
+    }
+
+    /// Looks at a saga again at `at`, whatever its row says.
+    pub(crate) fn postpone(&mut self, id: SagaId, at: TimestampMs) {
+        if let Some(owned) = self.owned.get_mut(&id) {
+            owned.instance.wake_at = Some(at);
+            self.timers.push(Reverse((at, id)));
+        }
+    }
+
+    /// Those with a command that has no answer.
+    pub(crate) fn outstanding(&self) -> Vec<SagaId> {
+        let waits = |owned: &&Owned| {
+            owned
+                .instance
+                .cursor
+                .is_some_and(|cursor| cursor.outstanding)
+        };
+        self.owned
+            .values()
+            .filter(waits)
+            .map(|owned| owned.instance.id)
+            .collect()
+    }
+
+    /// How many are before their pivot, by shard.
+    pub(crate) fn before_pivot(&self) -> HashMap<i16, i32> {
+        let mut count = HashMap::new();
+        for owned in self.owned.values() {
+            let forward = matches!(owned.instance.state, State::Running | State::Waiting);
+            if forward && !owned.instance.pivot_done() {
+                *count.entry(owned.shard).or_insert(0) += 1;
+            }
+        }
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use saga::Now;
+
+    #[test]
+    fn only_the_latest_timer_of_a_saga_counts() {
+        let definition = saga::order::v1();
+        let mut sagas = Sagas::default();
+        let id = SagaId::new();
+        let mut saga = saga::start(&definition, id, 1, Now { ms: 0, seed: 0 }).next;
+        for wake_at in [50, 10, 90] {
+            saga.wake_at = Some(wake_at);
+            sagas.put(saga.clone(), 0, None);
+        }
+        assert!(sagas.due(89, 10).is_empty());
+        assert_eq!(sagas.due(90, 10), [id]);
+        assert!(sagas.due(1_000, 10).is_empty(), "a timer fires once");
+        sagas.postpone(id, 2_000);
+        assert_eq!(sagas.next_wake(), Some(2_000));
+        saga.state = State::Completed;
+        sagas.put(saga, 0, None);
+        assert!(sagas.due(3_000, 10).is_empty() && sagas.len() == 0);
+    }
+}

@@ -1,0 +1,81 @@
+//! Leases on shards.
+
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
+
+database::statement! {
+    /// Says that this process lives, renews its leases and tells how all shards stand: shard, owner,
+    /// epoch, whether the lease is live (after the renewal), how many other processes live, the
+    /// database's time.
+    pub(crate) struct Renew {
+        node: String => Text,
+        lease_ms: i64 => BigInt,
+        reply_queue: Option<String> => Nullable<Text>,
+        shards: Vec<i16> => Array<SmallInt>,
+        epochs: Vec<i64> => Array<BigInt>,
+        live: Vec<i32> => Array<Integer>,
+    } -> (SmallInt, Nullable<Text>, BigInt, Bool, BigInt, BigInt) =
+    "WITH given AS (
+       SELECT {node} AS node, clock_timestamp() + {lease_ms} * interval '1 ms' AS until,
+              {reply_queue} AS reply_queue
+     ), me AS (
+       INSERT INTO orchestrators (node, seen_until) SELECT node, until FROM given
+       ON CONFLICT (node) DO UPDATE SET seen_until = excluded.seen_until
+     ), renewed AS (
+       UPDATE shards s SET lease_until = g.until, reply_queue = g.reply_queue, live = m.live
+       FROM given g, unnest({shards}, {epochs}, {live}) AS m(shard, epoch, live)
+       WHERE s.shard = m.shard AND s.epoch = m.epoch AND s.owner = g.node
+       RETURNING s.shard
+     )
+     SELECT s.shard, s.owner, s.epoch,
+            s.shard IN (SELECT shard FROM renewed) OR s.lease_until > clock_timestamp(),
+            (SELECT count(*) FROM orchestrators o, given g
+             WHERE o.node <> g.node AND o.seen_until > clock_timestamp()),
+            (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+     FROM shards s ORDER BY s.shard"
+}
+
+database::statement! {
+    /// Takes shards that are free, whose lease is over, or that were this node's before it died;
+    /// returns them with their new epoch.
+    pub(crate) struct Acquire {
+        node: String => Text,
+        lease_ms: i64 => BigInt,
+        reply_queue: Option<String> => Nullable<Text>,
+        shards: Vec<i16> => Array<SmallInt>,
+    } -> (SmallInt, BigInt) =
+    "WITH given AS (
+       SELECT {node} AS node, {lease_ms} AS lease_ms, {reply_queue} AS reply_queue
+     ), wanted AS (
+       SELECT s.shard FROM shards s, given g
+       WHERE s.shard = ANY ({shards})
+         AND (s.owner IS NULL OR s.owner = g.node OR s.lease_until <= clock_timestamp())
+       ORDER BY s.shard FOR UPDATE OF s
+     )
+     UPDATE shards s SET owner = g.node, epoch = s.epoch + 1, reply_queue = g.reply_queue, live = 0,
+                         lease_until = clock_timestamp() + g.lease_ms * interval '1 ms'
+     FROM wanted w, given g WHERE s.shard = w.shard
+     RETURNING s.shard, s.epoch"
+}
+
+database::statement! {
+    /// Gives shards back at once, for another process to take.
+    pub(crate) struct Release {
+        node: String => Text,
+        shards: Vec<i16> => Array<SmallInt>,
+    } -> Integer =
+    "UPDATE shards SET owner = NULL, lease_until = '-infinity', reply_queue = NULL, live = 0
+     WHERE owner = {node} AND shard = ANY ({shards})"
+}
+
+database::statement! {
+    /// Says that this process is gone.
+    pub(crate) struct SignOff {
+        node: String => Text,
+    } -> Integer =
+    "DELETE FROM orchestrators WHERE node = {node}"
+}
+
+database::statement! {
+    /// Makes the partitions of the months to come.
+    pub(crate) struct MakePartitions {} -> Integer = "SELECT make_partitions(clock_timestamp(), 3)"
+}

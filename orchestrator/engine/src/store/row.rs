@@ -1,0 +1,189 @@
+//! A saga's row and back.
+
+use contract::{Outcome, SagaId, StepKind};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use saga::{Cursor, Flags, Instance, State, Steps};
+use uuid::Uuid;
+
+/// The columns of [`Row`], in its order. Times are milliseconds since the epoch.
+macro_rules! saga_columns {
+    () => {
+        "s.id, (extract(epoch FROM s.wake_at) * 1000)::bigint, \
+         (extract(epoch FROM s.budget_until) * 1000)::bigint, \
+         (extract(epoch FROM s.deadline) * 1000)::bigint, \
+         (extract(epoch FROM s.waiting_since) * 1000)::bigint, \
+         (extract(epoch FROM s.flagged_at) * 1000)::bigint, \
+         s.trace_id, s.rev, s.seq, s.done, s.maybe_in_force, s.failed_undo, s.pivot, s.definition, \
+         s.state, s.flags, s.step, s.kind, s.attempt, s.resends, s.outstanding, s.reason, s.shard"
+    };
+}
+pub(crate) type RowSql = (
+    SqlUuid,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    BigInt,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    SqlUuid,
+    Integer,
+    Integer,
+    Integer,
+    Integer,
+    Integer,
+    Integer,
+    SmallInt,
+    SmallInt,
+    SmallInt,
+    Nullable<SmallInt>,
+    Nullable<SmallInt>,
+    SmallInt,
+    SmallInt,
+    Bool,
+    Nullable<Text>,
+    SmallInt,
+);
+
+/// One row of `sagas`.
+#[derive(diesel::Queryable)]
+pub(crate) struct Row {
+    id: Uuid,
+    wake_at: Option<i64>,
+    budget_until: Option<i64>,
+    deadline: i64,
+    waiting_since: Option<i64>,
+    flagged_at: Option<i64>,
+    trace_id: Uuid,
+    rev: i32,
+    seq: i32,
+    done: i32,
+    maybe_in_force: i32,
+    failed_undo: i32,
+    pivot: i32,
+    definition: i16,
+    state: i16,
+    flags: i16,
+    step: Option<i16>,
+    kind: Option<i16>,
+    attempt: i16,
+    resends: i16,
+    outstanding: bool,
+    reason: Option<String>,
+    shard: i16,
+}
+
+impl Row {
+    pub(crate) fn id(&self) -> SagaId {
+        SagaId(self.id)
+    }
+
+    pub(crate) fn shard(&self) -> i16 {
+        self.shard
+    }
+
+    /// The saga, or the column that makes no sense.
+    pub(crate) fn into_instance(self) -> Result<Instance, &'static str> {
+        let cursor = match (self.step, self.kind) {
+            (None, None) => None,
+            (Some(step), Some(kind)) => Some(Cursor {
+                step: u8::try_from(step).map_err(|_| "step")?,
+                kind: kind_from(kind).ok_or("kind")?,
+                attempt: self.attempt,
+                outstanding: self.outstanding,
+            }),
+            _ => return Err("step without kind"),
+        };
+        Ok(Instance {
+            id: SagaId(self.id),
+            definition: self.definition,
+            trace_id: self.trace_id.as_u128(),
+            rev: self.rev,
+            seq: self.seq,
+            state: State::from_number(self.state).ok_or("state")?,
+            flags: Flags::from_bits(self.flags),
+            flagged_at: self.flagged_at,
+            cursor,
+            resends: self.resends,
+            done: Steps::from_bits(self.done),
+            maybe_in_force: Steps::from_bits(self.maybe_in_force),
+            failed_undo: Steps::from_bits(self.failed_undo),
+            pivot: Steps::from_bits(self.pivot),
+            wake_at: self.wake_at,
+            budget_until: self.budget_until,
+            deadline: self.deadline,
+            waiting_since: self.waiting_since,
+            reason: self.reason,
+        })
+    }
+}
+
+pub(crate) fn kind_number(kind: StepKind) -> i16 {
+    match kind {
+        StepKind::Do => 1,
+        StepKind::Undo => 2,
+        StepKind::Probe => 3,
+    }
+}
+
+pub(crate) fn kind_from(number: i16) -> Option<StepKind> {
+    match number {
+        1 => Some(StepKind::Do),
+        2 => Some(StepKind::Undo),
+        3 => Some(StepKind::Probe),
+        _ => None,
+    }
+}
+
+pub(crate) fn outcome_number(outcome: Outcome) -> i16 {
+    match outcome {
+        Outcome::Done => 1,
+        Outcome::Rejected => 2,
+        Outcome::Retry => 3,
+        Outcome::Unknown => 4,
+        Outcome::Waiting => 5,
+    }
+}
+
+pub(crate) fn outcome_from(number: i16) -> Option<Outcome> {
+    match number {
+        1 => Some(Outcome::Done),
+        2 => Some(Outcome::Rejected),
+        3 => Some(Outcome::Retry),
+        4 => Some(Outcome::Unknown),
+        5 => Some(Outcome::Waiting),
+        _ => None,
+    }
+}
+
+database::statement! {
+    /// Sagas by id, with whether they have ended.
+    pub(crate) struct ReadSagas {
+        ids: Vec<Uuid> => diesel::sql_types::Array<SqlUuid>,
+    } -> RowSql =
+    concat!("SELECT ", saga_columns!(), " FROM sagas s WHERE s.id = ANY ({ids})")
+}
+
+database::statement! {
+    /// The live sagas of some shards.
+    pub(crate) struct ReadLive {
+        shards: Vec<i16> => diesel::sql_types::Array<SmallInt>,
+    } -> RowSql =
+    concat!("SELECT ", saga_columns!(), " FROM sagas s WHERE s.shard = ANY ({shards}) AND NOT s.ended")
+}
+
+database::statement! {
+    /// Ids of the live sagas of some shards.
+    pub(crate) struct LiveIds {
+        shards: Vec<i16> => diesel::sql_types::Array<SmallInt>,
+    } -> SqlUuid =
+    "SELECT s.id FROM sagas s WHERE s.shard = ANY ({shards}) AND NOT s.ended"
+}
+
+database::statement! {
+    /// Sets sagas aside that cannot be read.
+    pub(crate) struct Hold {
+        ids: Vec<Uuid> => diesel::sql_types::Array<SqlUuid>,
+    } -> Integer =
+    "UPDATE sagas SET flags = flags | 2, rev = rev + 1, updated_at = clock_timestamp(),
+            flagged_at = coalesce(flagged_at, clock_timestamp())
+     WHERE id = ANY ({ids}) AND flags & 2 = 0"
+}
