@@ -1,9 +1,8 @@
 //! What every process of Guichet needs, whatever its role.
 //!
-//! An accept loop with bounds ([`http`]) and its operator's side ([`admin`], [`health`], [`metrics`]),
-//! configuration ([`config`], [`Secret`]),
-//! group commit ([`batch`]), the way from a signal to an orderly stop ([`shutdown`], [`supervise`]) and
-//! ids for a trace ([`trace`]).
+//! An accept loop with bounds ([`http`]) and its operator's side ([`admin`], [`health`],
+//! [`metrics`]), configuration ([`config`], [`Secret`]), group commit ([`batch`]), logs ([`telemetry`],
+//! [`trace`]), and the way from a signal to an orderly stop ([`shutdown`], [`supervise`]).
 //!
 //! It guarantees by not knowing orders, sagas, the bus or the database that every role starts, is
 //! watched and stops in the same way.
@@ -19,6 +18,7 @@ pub mod metrics;
 mod secret;
 pub mod shutdown;
 pub mod supervise;
+pub mod telemetry;
 pub mod trace;
 
 pub use secret::Secret;
