@@ -18,6 +18,12 @@ pub enum Error {
     /// The outside cannot be reached or answers nonsense; `retry`.
     #[error("the outside failed: {0}")]
     Outside(String),
+    /// A step panicked; its transaction is rolled back.
+    #[error("step {0} panicked")]
+    Panicked(contract::StepName),
+    /// A lane of the worker ended before it was asked to.
+    #[error("the worker ended before it was asked to: {0}")]
+    Ended(String),
     /// A step returned more or fewer verdicts than it got claims.
     #[error("step {step} returned {verdicts} verdicts for {claims} claims")]
     Miscounted {
@@ -43,7 +49,26 @@ impl Error {
         match self {
             Self::Database(error) => error.is_transient(),
             Self::Ledger | Self::Outside(_) => true,
-            Self::BadRow(_) | Self::BadOutsideId | Self::Miscounted { .. } => false,
+            Self::BadRow(_)
+            | Self::BadOutsideId
+            | Self::Panicked(_)
+            | Self::Ended(_)
+            | Self::Miscounted { .. } => false,
+        }
+    }
+
+    /// The stable code of the reply that reports it.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Database(_) => "database_failed",
+            Self::Ledger => "ledger_unavailable",
+            Self::BadRow(_) => "bad_row",
+            Self::BadOutsideId => "bad_outside_id",
+            Self::Outside(_) => "outside_failed",
+            Self::Panicked(_) => "panicked",
+            Self::Ended(_) => "worker_ended",
+            Self::Miscounted { .. } => "miscounted",
         }
     }
 }

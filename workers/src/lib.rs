@@ -6,8 +6,11 @@
 //! This crate does not know the saga: no step can see, or depend on, what came before it or comes
 //! after it, and so any definition may use it.
 
+mod config;
 mod error;
 pub mod kit;
 pub mod ledger;
 
+pub use config::Config;
 pub use error::Error;
+pub use kit::{Context, Step, run};

@@ -16,7 +16,7 @@
 //!
 //! [`plan`] is the protocol as pure functions; [`open`] executes them for a batch.
 
-mod handle;
+pub(crate) mod handle;
 pub(crate) mod open;
 pub mod plan;
 pub(crate) mod sql;

@@ -9,6 +9,9 @@ use std::collections::HashMap;
 /// A command older than this is dropped unanswered: its saga has long been decided without it.
 pub const MAX_AGE: TimeDelta = TimeDelta::hours(24);
 
+/// AMQP knows no longer queue names, so no reply could be sent there.
+const REPLY_TO_MAX_BYTES: usize = 255;
+
 /// How far an effect has come. The numbers are those of the column `effects.state`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(i16)]
@@ -226,6 +229,7 @@ pub fn triage(
     }
     if command.step != *step
         || command.effect_key != Command::effect_key(command.saga_id, &command.step)
+        || command.reply_to.len() > REPLY_TO_MAX_BYTES
     {
         return Triage::Drop("misaddressed");
     }

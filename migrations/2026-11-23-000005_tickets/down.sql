@@ -1,0 +1,2 @@
+DROP TABLE ticket_counters;
+DROP TABLE tickets;

@@ -1,0 +1,187 @@
+//! Batches of a step whose effect is in our own database.
+
+use super::{
+    Claim, LocalStep, Verdict,
+    batch::{Round, Stopped, execute},
+    letter::{Letter, Outbox},
+    triage::{Sorted, sort},
+};
+use crate::{
+    Error,
+    ledger::{
+        handle::now,
+        open::{Opened, open},
+        plan::{self, Group},
+        sql,
+    },
+};
+use chrono::{DateTime, Utc};
+use contract::{Command, Incarnation, StepKind, StepName};
+use database::{Clock, Connection, Pool};
+use diesel_async::{AsyncConnection, TransactionManager};
+use tokio_util::sync::CancellationToken;
+
+/// Works on batches of one local step.
+pub(crate) struct Local<S> {
+    pub(crate) step: S,
+    pub(crate) name: StepName,
+    pub(crate) pool: Pool,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) clock: Clock,
+}
+
+impl<S: LocalStep> Local<S> {
+    /// Works on letters in the order of arrival and answers each.
+    pub(crate) async fn process<T>(
+        &self,
+        letters: Vec<Letter<T>>,
+        outbox: &Outbox<T>,
+        stop: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        let now = now(&self.clock);
+        let Sorted {
+            tickets,
+            commands,
+            rounds,
+        } = sort(letters, &self.name, self.incarnation, now, outbox);
+        let mut tickets: Vec<Option<T>> = tickets.into_iter().map(Some).collect();
+        for round in rounds {
+            let run = execute(self, &self.name, &self.pool, &commands, &round, stop);
+            let verdicts = run.await?;
+            for (group, verdict) in round.iter().zip(verdicts) {
+                for &member in &group.members {
+                    if let Some(ticket) = tickets[member].take() {
+                        let command = commands[member].clone();
+                        outbox.answer(Letter { ticket, command }, verdict.clone());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn transact(
+        &self,
+        connection: &mut Connection,
+        commands: &[Command],
+        groups: &[Group],
+    ) -> Result<Vec<Verdict>, Error> {
+        let now = now(&self.clock);
+        let opened = open(connection, &self.name, commands, groups, &self.clock, now).await?;
+        let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(groups.len());
+        let (mut acts, mut undos) = (Work::default(), Work::default());
+        for (place, opened) in opened.into_iter().enumerate() {
+            verdicts.push(match opened {
+                Opened::Answer(verdict) => Some(verdict),
+                Opened::Work(claim) => match claim.command.kind {
+                    StepKind::Do => acts.take(place, claim),
+                    StepKind::Undo => undos.take(place, claim),
+                    StepKind::Probe => Some(standing(&claim)),
+                },
+            });
+        }
+        let mut changes = Vec::with_capacity(acts.claims.len() + undos.claims.len());
+        // Undos first: what they give back may be taken by the same batch.
+        for (work, kind) in [(undos, StepKind::Undo), (acts, StepKind::Do)] {
+            for (place, verdict) in self.work(connection, &work, kind, now).await? {
+                let saga_id = groups[place].saga_id;
+                let change = plan::record(kind, &verdict);
+                changes.extend(change.map(|change| (saga_id, change)));
+                verdicts[place] = Some(verdict);
+            }
+        }
+        sql::change(connection, &self.name, changes, now).await?;
+        Ok(verdicts.into_iter().flatten().collect())
+    }
+
+    async fn work(
+        &self,
+        connection: &mut Connection,
+        work: &Work,
+        kind: StepKind,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(usize, Verdict)>, Error> {
+        if work.claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let verdicts = match kind {
+            StepKind::Undo => self.step.undo(connection, &work.claims, now).await?,
+            StepKind::Do | StepKind::Probe => self.step.act(connection, &work.claims, now).await?,
+        };
+        if verdicts.len() != work.claims.len() {
+            return Err(Error::Miscounted {
+                step: self.name.clone(),
+                verdicts: verdicts.len(),
+                claims: work.claims.len(),
+            });
+        }
+        let verdicts = verdicts.into_iter().map(Verdict::storable);
+        Ok(work.places.iter().copied().zip(verdicts).collect())
+    }
+}
+
+impl<S: LocalStep> Round for Local<S> {
+    type Outcome = Verdict;
+
+    async fn run(
+        &self,
+        connection: &mut Connection,
+        commands: &[Command],
+        groups: &[Group],
+    ) -> Result<Vec<Verdict>, Error> {
+        begin(connection).await?;
+        let outcome = self.transact(connection, commands, groups).await;
+        end(connection, outcome).await
+    }
+}
+
+/// Claims with their places in the round.
+#[derive(Default)]
+struct Work {
+    places: Vec<usize>,
+    claims: Vec<Claim>,
+}
+
+impl Work {
+    fn take(&mut self, place: usize, claim: Claim) -> Option<Verdict> {
+        self.places.push(place);
+        self.claims.push(claim);
+        None
+    }
+}
+
+/// How an effect stands that has begun and is not done: a local one can only be waiting.
+fn standing(claim: &Claim) -> Verdict {
+    match claim.output() {
+        Some(output) => Verdict::Waiting(output.clone()),
+        None => Verdict::unknown("not_found", "Nothing is known of this effect."),
+    }
+}
+
+type Manager = <Connection as AsyncConnection>::TransactionManager;
+
+pub(crate) async fn begin(connection: &mut Connection) -> Result<(), Error> {
+    Ok(Manager::begin_transaction(connection).await?)
+}
+
+/// Commits, or rolls back what failed.
+///
+/// Not diesel's `transaction` with a closure: a closure over a generic step cannot be shown to be
+/// `Send`.
+pub(crate) async fn end<T>(
+    connection: &mut Connection,
+    outcome: Result<T, Error>,
+) -> Result<T, Error> {
+    match outcome {
+        Ok(value) => {
+            Manager::commit_transaction(connection).await?;
+            Ok(value)
+        }
+        Err(error) => {
+            // The first error says what went wrong; a connection that cannot roll back is broken
+            // and leaves the pool.
+            let _broken = Manager::rollback_transaction(connection).await;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a worker counts.
+
+use crate::kit::Verdict;
+use contract::{Command, Outcome, StepKind};
+use runtime::metrics::{self, HistogramVec, IntCounterVec, IntGaugeVec};
+use std::sync::LazyLock;
+
+pub(crate) struct Metrics {
+    pub(crate) batch_items: HistogramVec,
+    pub(crate) batch_seconds: HistogramVec,
+    pub(crate) effect_seconds: HistogramVec,
+    pub(crate) outcomes: IntCounterVec,
+    pub(crate) dropped: IntCounterVec,
+    pub(crate) halved: IntCounterVec,
+    pub(crate) in_flight: IntGaugeVec,
+}
+
+pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
+    batch_items: metrics::sizes(
+        "guichet_worker_batch_items",
+        "Commands worked on together",
+        &["step", "lane"],
+    ),
+    batch_seconds: metrics::latencies(
+        "guichet_worker_batch_seconds",
+        "From a batch's begin until its transaction is committed",
+        &["step", "lane"],
+    ),
+    effect_seconds: metrics::latencies(
+        "guichet_worker_effect_seconds",
+        "Time one effect outside took",
+        &["step", "kind"],
+    ),
+    outcomes: metrics::counters(
+        "guichet_worker_outcomes_total",
+        "Answers, by outcome and code",
+        &["step", "kind", "outcome", "code"],
+    ),
+    dropped: metrics::counters(
+        "guichet_worker_dropped_total",
+        "Commands acknowledged without an answer",
+        &["step", "reason"],
+    ),
+    halved: metrics::counters(
+        "guichet_worker_halved_total",
+        "Batches that failed in the database and were halved",
+        &["step"],
+    ),
+    in_flight: metrics::gauges(
+        "guichet_worker_in_flight_items",
+        "Commands taken and not yet answered",
+        &["step", "lane"],
+    ),
+});
+
+pub(crate) fn kind_name(kind: StepKind) -> &'static str {
+    match kind {
+        StepKind::Do => "do",
+        StepKind::Undo => "undo",
+        StepKind::Probe => "probe",
+    }
+}
+
+/// Counts and logs an answer.
+pub(crate) fn answered(command: &Command, verdict: &Verdict) {
+    let outcome = match verdict.outcome() {
+        Outcome::Done => "done",
+        Outcome::Rejected => "rejected",
+        Outcome::Retry => "retry",
+        Outcome::Unknown => "unknown",
+        Outcome::Waiting => "waiting",
+    };
+    let (kind, code) = (kind_name(command.kind), verdict.code().unwrap_or(""));
+    METRICS
+        .outcomes
+        .with_label_values(&[command.step.as_str(), kind, outcome, code])
+        .inc();
+    tracing::debug!(
+        saga_id = %command.saga_id,
+        trace_id = %command.traceparent.trace_id(),
+        step = %command.step,
+        kind,
+        attempt = command.attempt,
+        outcome,
+        code,
+        "answered"
+    );
+}

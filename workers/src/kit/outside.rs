@@ -1,0 +1,300 @@
+//! Batches of a step whose effects are outside.
+//!
+//! A batch is claimed in one transaction; then its effects run each for itself, and each answer
+//! goes out when it is there. A command that comes again while its effect is under way in this
+//! process does not start it twice: it waits and gets the same answer (to its own reply queue,
+//! which may be a new one). Elsewhere it may be started twice; the ledger's conditional writes and
+//! the fence outside are made for that.
+
+use super::{
+    Claim, OutsideStep, Verdict,
+    batch::{Round, Stopped, execute},
+    letter::{Letter, Outbox},
+    local::{begin, end},
+    metrics::{METRICS, kind_name},
+    triage::{key, sort},
+};
+use crate::{
+    Error,
+    error::chain,
+    ledger::{
+        Ledger,
+        handle::now,
+        open::{Opened, open},
+        plan::Group,
+    },
+};
+use contract::{Command, Incarnation, SagaId, StepKind, StepName};
+use database::{Clock, Connection, Pool};
+use futures_util::FutureExt;
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+/// Works on batches of one step outside. One per lane.
+pub(crate) struct Outside<S, T> {
+    pub(crate) step: Arc<S>,
+    pub(crate) name: StepName,
+    pub(crate) pool: Pool,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) timeout: Duration,
+    pub(crate) running: TaskTracker,
+    pub(crate) in_flight: InFlight<T>,
+}
+
+type Key = (SagaId, StepKind);
+
+/// Effects under way in this lane, each with the letters that wait for its answer.
+pub(crate) struct InFlight<T>(Arc<Mutex<HashMap<Key, Vec<Letter<T>>>>>);
+
+impl<T> Default for InFlight<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> InFlight<T> {
+    /// Adds a letter to its effect; `true` if it is the first, which has to begin it.
+    fn join(&self, letter: Letter<T>) -> bool {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = map.entry(key(&letter.command)).or_default();
+        waiting.push(letter);
+        waiting.len() == 1
+    }
+
+    /// Takes the letters of an effect that has ended.
+    fn end(&self, key: Key) -> Vec<Letter<T>> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.remove(&key).unwrap_or_default()
+    }
+}
+
+impl<S: OutsideStep, T: Send + 'static> Outside<S, T> {
+    /// Claims what is to be claimed and begins effects, as many at a time as there are permits.
+    /// Returns when the last has begun.
+    pub(crate) async fn process(
+        &self,
+        letters: Vec<Letter<T>>,
+        outbox: &Outbox<T>,
+        stop: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        let now = now(&self.clock);
+        let sorted = sort(letters, &self.name, self.incarnation, now, outbox);
+        let mut commands = Vec::with_capacity(sorted.commands.len());
+        for (ticket, command) in sorted.tickets.into_iter().zip(sorted.commands) {
+            let letter = Letter { ticket, command };
+            let first = letter.command.clone();
+            if self.in_flight.join(letter) {
+                commands.push(first);
+            }
+        }
+        // Each effect is now at most once in `commands` per kind; a do and an undo of the same
+        // effect are kept in order by their rounds.
+        let keys: Vec<_> = commands.iter().map(key).collect();
+        for round in crate::ledger::plan::fold(&keys) {
+            let mut rest = round.as_slice();
+            while !rest.is_empty() {
+                let permits = self.some_permits(rest.len(), stop).await?;
+                let (part, later) = rest.split_at(permits.num_permits());
+                rest = later;
+                self.start(&commands, part, permits, outbox, stop).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// At least one permit, and as many of those that are free as there is use for.
+    async fn some_permits(
+        &self,
+        wanted: usize,
+        stop: &CancellationToken,
+    ) -> Result<OwnedSemaphorePermit, Stopped> {
+        let mut permits = tokio::select! {
+            () = stop.cancelled() => return Err(Stopped),
+            one = Arc::clone(&self.permits).acquire_owned() => one.map_err(|_closed| Stopped)?,
+        };
+        let more = self.permits.available_permits().min(wanted - 1);
+        let more = u32::try_from(more).unwrap_or(0);
+        if let Ok(more) = Arc::clone(&self.permits).try_acquire_many_owned(more) {
+            permits.merge(more);
+        }
+        Ok(permits)
+    }
+
+    async fn start(
+        &self,
+        commands: &[Command],
+        part: &[Group],
+        mut permits: OwnedSemaphorePermit,
+        outbox: &Outbox<T>,
+        stop: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        let outcomes = execute(self, &self.name, &self.pool, commands, part, stop).await?;
+        for (group, outcome) in part.iter().zip(outcomes) {
+            let key = (group.saga_id, group.kind);
+            match outcome {
+                Begun::Answer(verdict) => self.answer(key, &verdict, outbox),
+                Begun::Effect(claim, input) => {
+                    let permit = permits
+                        .split(1)
+                        .expect("a part has as many permits as groups");
+                    self.spawn(*claim, input, permit, outbox.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, key: Key, verdict: &Verdict, outbox: &Outbox<T>) {
+        for letter in self.in_flight.end(key) {
+            outbox.answer(letter, verdict.clone());
+        }
+    }
+
+    fn spawn(
+        &self,
+        claim: Claim,
+        input: Option<S::Input>,
+        permit: OwnedSemaphorePermit,
+        outbox: Outbox<T>,
+    ) {
+        let (step, ledger, timeout) = (Arc::clone(&self.step), self.ledger.clone(), self.timeout);
+        let in_flight = InFlight(Arc::clone(&self.in_flight.0));
+        let command = &claim.command;
+        let span = tracing::info_span!(
+            "effect",
+            step = %command.step,
+            kind = kind_name(command.kind),
+            saga_id = %command.saga_id,
+            trace_id = %command.traceparent.trace_id(),
+            attempt = command.attempt,
+        );
+        let effect = async move {
+            let key = key(&claim.command);
+            let verdict = effect(&*step, &claim, input.as_ref(), &ledger, timeout).await;
+            drop(permit);
+            for letter in in_flight.end(key) {
+                outbox.answer(letter, verdict.clone());
+            }
+        };
+        self.running.spawn(effect.instrument(span));
+    }
+}
+
+/// Runs one effect and records what became of it. Always has an answer.
+async fn effect<S: OutsideStep>(
+    step: &S,
+    claim: &Claim,
+    input: Option<&S::Input>,
+    ledger: &Ledger,
+    timeout: Duration,
+) -> Verdict {
+    let Some(input) = input else {
+        return Verdict::retry("order_missing", "The order is not there.");
+    };
+    let kind = claim.command.kind;
+    let started = Instant::now();
+    let run = async {
+        match kind {
+            StepKind::Do => step.act(claim, input, ledger).await,
+            StepKind::Undo => step.undo(claim, input, ledger).await,
+            StepKind::Probe => step.probe(claim, input, ledger).await,
+        }
+    };
+    let run = tokio::time::timeout(timeout, AssertUnwindSafe(run).catch_unwind());
+    let verdict = match run.await {
+        Ok(Ok(Ok(verdict))) => verdict.storable(),
+        Ok(Ok(Err(error))) => {
+            tracing::warn!(error = %chain(&error), "an effect failed");
+            Verdict::retry(error.code(), "The step could not be finished.")
+        }
+        Ok(Err(_panic)) => {
+            tracing::error!("an effect panicked");
+            Verdict::retry("panicked", "The step failed unexpectedly.")
+        }
+        Err(_elapsed) => {
+            tracing::warn!(?timeout, "an effect took too long");
+            Verdict::retry("timed_out", "The step took too long.")
+        }
+    };
+    METRICS
+        .effect_seconds
+        .with_label_values(&[claim.command.step.as_str(), kind_name(kind)])
+        .observe(started.elapsed().as_secs_f64());
+    match ledger.settle(claim.saga_id(), kind, verdict).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "a verdict cannot be recorded");
+            // What happened stands outside; the next attempt finds it there.
+            Verdict::retry("ledger_unavailable", "The outcome could not be recorded.")
+        }
+    }
+}
+
+/// What a claimed round makes of a group.
+pub(crate) enum Begun<I> {
+    /// Answer this.
+    Answer(Verdict),
+    /// Run the effect with its input, if it has one.
+    Effect(Box<Claim>, Option<I>),
+}
+
+impl<I> From<Verdict> for Begun<I> {
+    fn from(verdict: Verdict) -> Self {
+        Self::Answer(verdict)
+    }
+}
+
+impl<S: OutsideStep, T: Send + 'static> Outside<S, T> {
+    async fn claim(
+        &self,
+        connection: &mut Connection,
+        commands: &[Command],
+        groups: &[Group],
+    ) -> Result<Vec<Begun<S::Input>>, Error> {
+        let now = now(&self.clock);
+        let opened = open(connection, &self.name, commands, groups, &self.clock, now).await?;
+        let claims = opened.iter().filter_map(|opened| match opened {
+            Opened::Work(claim) => Some(claim.clone()),
+            Opened::Answer(_) => None,
+        });
+        let claims: Vec<Claim> = claims.collect();
+        let mut inputs = if claims.is_empty() {
+            HashMap::new()
+        } else {
+            self.step.load(connection, &claims).await?
+        };
+        let begun = opened.into_iter().map(|opened| match opened {
+            Opened::Answer(verdict) => Begun::Answer(verdict),
+            Opened::Work(claim) => {
+                let input = inputs.remove(&claim.saga_id());
+                Begun::Effect(Box::new(claim), input)
+            }
+        });
+        Ok(begun.collect())
+    }
+}
+
+impl<S: OutsideStep, T: Send + 'static> Round for Outside<S, T> {
+    type Outcome = Begun<S::Input>;
+
+    async fn run(
+        &self,
+        connection: &mut Connection,
+        commands: &[Command],
+        groups: &[Group],
+    ) -> Result<Vec<Begun<S::Input>>, Error> {
+        begin(connection).await?;
+        let outcome = self.claim(connection, commands, groups).await;
+        end(connection, outcome).await
+    }
+}
