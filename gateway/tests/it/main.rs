@@ -4,4 +4,8 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod catalogue;
+mod harness;
+mod http;
 mod load;
+mod openapi;

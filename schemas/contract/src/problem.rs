@@ -70,6 +70,8 @@ macro_rules! problems {
 problems! {
     /// The body is not JSON.
     BodyNotJson = 400, "body_not_json", "The body is not JSON";
+    /// The body did not arrive in time.
+    BodyTimeout = 408, "body_timeout", "The body did not arrive in time";
     /// The body is longer than the route allows.
     BodyTooLarge = 413, "body_too_large", "The body is too large";
     /// The content type is not `application/json`.

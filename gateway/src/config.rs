@@ -1,0 +1,132 @@
+//! The section `gateway` of the configuration.
+
+use ipnet::IpNet;
+use runtime::Secret;
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// Characters that a secret must have at least.
+const SECRET_MIN: usize = 32;
+
+/// How the gateway listens, whom it lets in and how often.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// What order tokens are made with, at least 32 characters, the same for all gateways. Changing
+    /// it makes the tokens handed out so far worthless.
+    pub order_token_secret: Secret,
+    /// Bytes of a request's body at most.
+    pub body_max_bytes: usize,
+    /// Requests to reading routes per minute and client.
+    pub read_limit_per_minute: u32,
+    /// Requests to selling routes per minute and client.
+    pub order_limit_per_minute: u32,
+    /// Networks whose requests no limit counts.
+    pub rate_limit_exempt: Vec<IpNet>,
+    /// Networks of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins whose pages may call the API from a browser, such as `https://tickets.example`; `*`
+    /// for all.
+    pub cors_origins: Vec<String>,
+    /// Connections at most.
+    pub connections_max: usize,
+    /// How long a stopping gateway waits for open requests.
+    pub drain_deadline_ms: u64,
+    /// Log each request.
+    pub access_log: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            order_token_secret: Secret::default(),
+            body_max_bytes: 64 * 1024,
+            read_limit_per_minute: 1_200,
+            order_limit_per_minute: 60,
+            rate_limit_exempt: Vec::new(),
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
+            connections_max: 10_000,
+            drain_deadline_ms: 10_000,
+            access_log: true,
+        }
+    }
+}
+
+impl Config {
+    /// What is wrong with it, one sentence each; empty if nothing is.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |fine: bool, sentence: String| {
+            if !fine {
+                problems.push(sentence);
+            }
+        };
+        check(
+            self.order_token_secret.expose().chars().count() >= SECRET_MIN,
+            format!("order_token_secret must have at least {SECRET_MIN} characters"),
+        );
+        check(
+            (1_024..=1_048_576).contains(&self.body_max_bytes),
+            "body_max_bytes must be from 1024 to 1048576".to_owned(),
+        );
+        for (name, value) in [
+            ("read_limit_per_minute", self.read_limit_per_minute),
+            ("order_limit_per_minute", self.order_limit_per_minute),
+        ] {
+            check(value > 0, format!("{name} must be at least 1"));
+        }
+        check(
+            self.connections_max > 0,
+            "connections_max must be at least 1".to_owned(),
+        );
+        check(
+            (100..=600_000).contains(&self.drain_deadline_ms),
+            "drain_deadline_ms must be from 100 to 600000".to_owned(),
+        );
+        for origin in &self.cors_origins {
+            check(
+                origin == "*" || is_origin(origin),
+                format!("cors_origins: `{origin}` is not an origin like https://host"),
+            );
+        }
+        problems
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_lack_only_the_secret_and_every_mistake_is_told() {
+        let problems = Config::default().problems();
+        assert_eq!(
+            problems,
+            ["order_token_secret must have at least 32 characters"]
+        );
+        let config = Config {
+            body_max_bytes: 1,
+            read_limit_per_minute: 0,
+            order_limit_per_minute: 0,
+            connections_max: 0,
+            drain_deadline_ms: 0,
+            cors_origins: vec![
+                "*".to_owned(),
+                "https://tickets.example".to_owned(),
+                "tickets.example".to_owned(),
+                "https://tickets.example/".to_owned(),
+            ],
+            ..Config::default()
+        };
+        assert_eq!(config.problems().len(), 8, "{:?}", config.problems());
+    }
+}
