@@ -156,7 +156,7 @@ impl Orchestrator {
         .load(&mut connection)
         .await?;
         drop(connection);
-        let loaded: Vec<SagaId> = self.take_in(rows).await?.into_iter().collect();
+        let loaded = self.take_in(rows).await.into_ids();
         tracing::info!(sagas = loaded.len(), "live sagas loaded");
         self.send_again(loaded, "loaded").await;
         Ok(())

@@ -26,7 +26,7 @@ use diesel_async::RunQueryDsl;
 use publish::Publisher;
 use runtime::health::Check;
 use saga::{Input, InputKind, ReplyInput, TimestampMs};
-use settle::Given;
+use settle::{Found, Given};
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -219,14 +219,13 @@ impl Orchestrator {
             .then_some(patience)
     }
 
-    /// Reads sagas that are not in memory; gives back those that are in the database, ended or not.
-    async fn load(&mut self, ids: &[SagaId]) -> Result<HashSet<SagaId>, Error> {
+    /// Reads sagas that are not in memory.
+    async fn load(&mut self, ids: &[SagaId]) -> Result<Found, Error> {
         let mut connection = self.parts.pool.get().await?;
         let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
         let rows = ReadSagas { ids }.load(&mut connection).await?;
         drop(connection);
-        let found = self.take_in(rows).await?;
-        Ok(found)
+        Ok(self.take_in(rows).await)
     }
 }
 

@@ -18,7 +18,7 @@ use diesel_async::RunQueryDsl;
 use saga::{Illegal, Input, InputKind, Now, Plan, Settlement, Write, settle};
 use serde_json::Value;
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 use uuid::Uuid;
@@ -32,6 +32,26 @@ pub(super) struct Given {
     pub(super) detail: Option<Value>,
     /// The signal it came from, to be marked as applied.
     pub(super) signal: Option<Uuid>,
+}
+
+/// The rows that were read, with whether each saga has ended.
+#[derive(Default)]
+pub(super) struct Found {
+    rows: HashMap<SagaId, bool>,
+}
+
+impl Found {
+    fn exists(&self, id: SagaId) -> bool {
+        self.rows.contains_key(&id)
+    }
+
+    fn is_over(&self, id: SagaId) -> bool {
+        self.rows.get(&id).copied().unwrap_or(true)
+    }
+
+    pub(super) fn into_ids(self) -> Vec<SagaId> {
+        self.rows.into_keys().collect()
+    }
 }
 
 impl Orchestrator {
@@ -97,7 +117,7 @@ impl Orchestrator {
         outgoing: &mut Outgoing,
     ) -> Result<Vec<Given>, Error> {
         let begun = Instant::now();
-        let known = self.load_missing(given).await?;
+        let found = self.load_missing(given).await?;
         self.seed = self.seed.wrapping_add(1);
         let now = Now {
             ms: self.clock.now_ms(),
@@ -140,27 +160,25 @@ impl Orchestrator {
             }
         }
         self.send_doubtful(given).await;
-        self.mark_applied(given, &plan.settlements, &known, &conflicts)
+        self.mark_applied(given, &plan.settlements, &found, &conflicts)
             .await;
-        self.park_strays(given, &plan.settlements, &known).await;
+        self.park_strays(given, &plan.settlements, &found).await;
         Ok(self.after_conflicts(conflicts, given))
     }
 
-    /// Reads the sagas that are not in memory. Returns the ids that exist, in memory or ended or
-    /// elsewhere.
-    async fn load_missing(&mut self, given: &[Given]) -> Result<HashSet<SagaId>, Error> {
-        let mut known: HashSet<SagaId> = HashSet::with_capacity(given.len());
-        let mut missing = Vec::new();
-        for one in given {
-            if known.insert(one.saga) && !self.sagas.contains(one.saga) {
-                missing.push(one.saga);
-            }
+    /// Reads the sagas that are not in memory.
+    async fn load_missing(&mut self, given: &[Given]) -> Result<Found, Error> {
+        let mut missing: Vec<SagaId> = given
+            .iter()
+            .map(|one| one.saga)
+            .filter(|id| !self.sagas.contains(*id))
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        if missing.is_empty() {
+            return Ok(Found::default());
         }
-        if !missing.is_empty() {
-            let found = self.load(&missing).await?;
-            known.retain(|id| found.contains(id) || self.sagas.contains(*id));
-        }
-        Ok(known)
+        self.load(&missing).await
     }
 
     async fn commit(&self, plan: &Plan, given: &[Given]) -> Result<HashSet<Uuid>, Error> {
@@ -307,7 +325,7 @@ impl Orchestrator {
         &self,
         given: &[Given],
         settlements: &[Settlement],
-        known: &HashSet<SagaId>,
+        found: &Found,
         conflicts: &[SagaId],
     ) {
         let mut ids = Vec::new();
@@ -320,11 +338,11 @@ impl Orchestrator {
                 Settlement::UnknownSaga => "unknown",
             };
             count_input(one.input.kind(), name);
-            // One that is early stays; one of a saga that is elsewhere is its owner's.
+            // One that is early stays; one of a saga that is held or elsewhere stays as well.
             let over = match settlement {
                 Settlement::Applied => !conflicts.contains(&one.saga),
                 Settlement::Refused(why) => *why != Illegal::SignalEarly,
-                Settlement::UnknownSaga => !known.contains(&one.saga),
+                Settlement::UnknownSaga => found.is_over(one.saga),
             };
             ids.extend(one.signal.filter(|_| over));
         }
@@ -343,19 +361,14 @@ impl Orchestrator {
     }
 
     /// A reply for a saga that does not exist at all is parked: it is from somewhere else.
-    async fn park_strays(
-        &self,
-        given: &[Given],
-        settlements: &[Settlement],
-        known: &HashSet<SagaId>,
-    ) {
+    async fn park_strays(&self, given: &[Given], settlements: &[Settlement], found: &Found) {
         let strays: Vec<Parked> = given
             .iter()
             .zip(settlements)
             .filter(|(one, settlement)| {
                 **settlement == Settlement::UnknownSaga
                     && one.input.kind() == InputKind::Reply
-                    && !known.contains(&one.saga)
+                    && !found.exists(one.saga)
             })
             .map(|(one, _)| Parked {
                 body: format!("{:?}", one.input).into_bytes(),
@@ -386,13 +399,13 @@ impl Orchestrator {
             .collect()
     }
 
-    /// Takes rows in: those of our shards that are live; an unreadable one is held. Returns all ids.
-    pub(super) async fn take_in(&mut self, rows: Vec<Row>) -> Result<HashSet<SagaId>, Error> {
-        let mut found = HashSet::with_capacity(rows.len());
+    /// Takes rows in: those of our shards that are live; an unreadable one is held.
+    pub(super) async fn take_in(&mut self, rows: Vec<Row>) -> Found {
+        let mut found = Found::default();
         let mut unreadable = Vec::new();
         for row in rows {
             let (id, shard) = (row.id(), row.shard());
-            found.insert(id);
+            found.rows.insert(id, row.ended());
             if !self.held.contains_key(&shard) {
                 continue;
             }
@@ -413,7 +426,7 @@ impl Orchestrator {
         if !unreadable.is_empty() {
             self.hold(unreadable).await;
         }
-        Ok(found)
+        found
     }
 
     async fn hold(&self, ids: Vec<Uuid>) {

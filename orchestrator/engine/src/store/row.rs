@@ -76,6 +76,10 @@ impl Row {
         SagaId(self.id)
     }
 
+    pub(crate) fn ended(&self) -> bool {
+        State::from_number(self.state).is_some_and(State::is_end)
+    }
+
     pub(crate) fn shard(&self) -> i16 {
         self.shard
     }

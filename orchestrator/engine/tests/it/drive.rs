@@ -1,0 +1,133 @@
+//! Sagas that go as they should, each in its own way.
+
+use crate::world::{World, all_done, eventually};
+use contract::{Outcome, StepKind, StepName};
+use saga::State;
+use std::sync::Arc;
+
+#[tokio::test]
+async fn many_sagas_complete_with_one_command_a_step_and_a_whole_history() {
+    let world = World::new().await;
+    let _orchestrator = world.orchestrator("one").await;
+    let _workers = world.workers(all_done()).await;
+    let mut events = world.client.events();
+    let ids = world.start(300).await;
+    for id in &ids {
+        let view = world.ended(*id).await;
+        assert_eq!(view.instance.state, State::Completed);
+        let revs: Vec<i32> = view.timeline.iter().map(|moment| moment.rev).collect();
+        assert_eq!(revs, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(view.timeline[4].status, "confirmed");
+    }
+    let commands = world.seen.lock().expect("no panic").len();
+    assert_eq!(
+        commands, 1_500,
+        "bounded-work: without faults nothing is sent twice"
+    );
+    let mut confirmed = 0;
+    while let Ok(event) = events.try_recv() {
+        confirmed += usize::from(event.status == "confirmed");
+    }
+    assert!(confirmed > 0, "changes of status are announced");
+}
+
+#[tokio::test]
+async fn a_refusal_undoes_in_reverse() {
+    let world = World::new().await;
+    let _orchestrator = world.orchestrator("one").await;
+    let script = Arc::new(|command: &contract::Command, _| {
+        let refuse = command.step == StepName::PAY && command.kind == StepKind::Do;
+        let outcome = if refuse {
+            Outcome::Rejected
+        } else {
+            Outcome::Done
+        };
+        vec![
+            command
+                .reply(outcome)
+                .with_error("card_declined", "no\0 money"),
+        ]
+    });
+    let _workers = world.workers(script).await;
+    let id = world.start(1).await[0];
+    let view = world.ended(id).await;
+    assert_eq!(view.instance.state, State::Compensated);
+    assert_eq!(view.instance.reason.as_deref(), Some("card_declined"));
+    let seen = world.seen.lock().expect("no panic");
+    let undone: Vec<&StepName> = seen
+        .iter()
+        .filter(|c| c.kind == StepKind::Undo)
+        .map(|c| &c.step)
+        .collect();
+    assert_eq!(undone, [&StepName::FRAUD_CHECK, &StepName::RESERVE]);
+}
+
+#[tokio::test]
+async fn a_decision_made_early_or_late_is_applied_once() {
+    let world = World::new().await;
+    let _orchestrator = world.orchestrator("one").await;
+    let script = Arc::new(|command: &contract::Command, _| {
+        // The second `do` is the one that follows the decision.
+        let first = command.step == StepName::FRAUD_CHECK && command.seq == 2;
+        vec![command.reply(if first {
+            Outcome::Waiting
+        } else {
+            Outcome::Done
+        })]
+    });
+    let _workers = world.workers(script).await;
+    let id = world.start(1).await[0];
+    eventually("it waits", async || {
+        (world.view(id).await.status.name() == "in_review").then_some(())
+    })
+    .await;
+    for _ in 0..2 {
+        world.execute(&format!(
+            "INSERT INTO signals (id, saga_id, shard, kind, step, payload) \
+             SELECT gen_random_uuid(), id, shard, 1, 'fraud-check', '{{}}' FROM sagas WHERE id = '{id}'"
+        )).await;
+    }
+    assert_eq!(world.ended(id).await.instance.state, State::Completed);
+    assert_eq!(world.seen(id, &StepName::FRAUD_CHECK, StepKind::Do), 2);
+    eventually("both signals are settled", async || {
+        let mut connection = world.database.connection().await;
+        let open: i64 = diesel_async::RunQueryDsl::get_result(OpenSignals {}, &mut connection)
+            .await
+            .expect("readable");
+        (open == 0).then_some(())
+    })
+    .await;
+}
+
+database::statement! {
+    struct OpenSignals {} -> diesel::sql_types::BigInt =
+    "SELECT count(*) FROM signals WHERE applied_at IS NULL"
+}
+
+#[tokio::test]
+async fn transient_trouble_is_tried_again_and_duplicates_change_nothing() {
+    let world = World::new().await;
+    let _orchestrator = world.orchestrator("one").await;
+    let script = Arc::new(|command: &contract::Command, _| {
+        let outcome = if command.attempt < 3 {
+            Outcome::Retry
+        } else {
+            Outcome::Done
+        };
+        let reply = command.reply(outcome).with_error("busy", "");
+        let mut stale = reply.clone();
+        stale.seq -= 1;
+        vec![stale, reply.clone(), reply.clone(), reply]
+    });
+    let _workers = world.workers(script).await;
+    let ids = world.start(5).await;
+    for id in ids {
+        let view = world.ended(id).await;
+        assert_eq!(view.instance.state, State::Completed);
+        assert_eq!(
+            view.timeline.iter().filter(|m| m.input == "reply").count(),
+            15
+        );
+        assert_eq!(world.seen(id, &StepName::PAY, StepKind::Do), 3);
+    }
+}

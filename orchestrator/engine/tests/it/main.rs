@@ -1,0 +1,5 @@
+//! The engine against a real RabbitMQ and a real PostgreSQL, with workers that do what a test says.
+
+mod drive;
+mod faults;
+mod world;

@@ -1,0 +1,224 @@
+//! A database, a namespace on the broker, orchestrators and scripted workers.
+
+use bus::{Acker, Bus, testing::TestNamespace};
+use contract::{Command, Incarnation, Outcome, Reply, SagaId, StepKind, StepName};
+use database::{Pool, testing::TestDatabase};
+use diesel_async::AsyncConnection;
+use engine::{Client, Config, NewSaga, Parts, definitions::Definitions, view::SagaView};
+use runtime::health::Readiness;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// What a worker answers to a command; the number counts the commands it has seen.
+pub(crate) type Script = Arc<dyn Fn(&Command, usize) -> Vec<Reply> + Send + Sync>;
+
+pub(crate) struct World {
+    pub(crate) database: TestDatabase,
+    pub(crate) namespace: TestNamespace,
+    pub(crate) pool: Pool,
+    pub(crate) client: Client,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) seen: Arc<Mutex<Vec<Command>>>,
+    stop: CancellationToken,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// An orchestrator that runs.
+pub(crate) struct Running {
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinHandle<Result<(), engine::Error>>,
+    pub(crate) bus: Bus,
+}
+
+pub(crate) fn definitions() -> Definitions {
+    let mut order = saga::order::v1();
+    for step in &mut order.steps {
+        step.resend_ms = 1_000; // so that a test of resending takes no five seconds
+    }
+    order.version = 99;
+    order.id = 99;
+    Definitions::of([order])
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let database = TestDatabase::create().await;
+        let mut connection = database.connection().await;
+        engine::definitions::register(&mut connection, &definitions())
+            .await
+            .expect("registered");
+        let number = database::incarnation(&mut connection)
+            .await
+            .expect("readable");
+        let incarnation = Incarnation(number);
+        let namespace = TestNamespace::new();
+        let stop = CancellationToken::new();
+        let bus = Bus::start(namespace.config(), incarnation, stop.clone());
+        let pool = database.pool();
+        let client = Client::new(&pool, bus.clone(), &definitions(), 99)
+            .await
+            .expect("a client");
+        bus.ready().await;
+        Self {
+            database,
+            namespace,
+            pool,
+            client,
+            incarnation,
+            seen: Arc::default(),
+            stop,
+        }
+    }
+
+    /// Starts an orchestrator and waits until it is ready.
+    pub(crate) async fn orchestrator(&self, node: &str) -> Running {
+        let mut config = self.namespace.config();
+        config.node = node.to_owned();
+        self.orchestrator_on(node, config).await
+    }
+
+    pub(crate) async fn orchestrator_on(&self, node: &str, bus_config: bus::Config) -> Running {
+        let stop = CancellationToken::new();
+        let bus = Bus::start(bus_config, self.incarnation, self.stop.child_token());
+        let readiness = Readiness::new(stop.clone());
+        let parts = Parts {
+            config: Config {
+                lease_ms: 2_000,
+                housekeeping_ms: 200,
+                ..Config::default()
+            },
+            node: node.to_owned(),
+            pool: self.database.pool(),
+            bus: bus.clone(),
+            definitions: definitions(),
+            ready: readiness.check("orchestrator"),
+        };
+        let task = tokio::spawn(engine::run(parts, stop.clone()));
+        eventually("the orchestrator is ready", async || {
+            readiness.report().ready.then_some(())
+        })
+        .await;
+        Running { stop, task, bus }
+    }
+
+    /// Workers for every step that answer by the script.
+    pub(crate) async fn workers(&self, script: Script) -> Bus {
+        let bus = Bus::start(
+            self.namespace.config(),
+            self.incarnation,
+            self.stop.child_token(),
+        );
+        let queues: Vec<(StepName, StepKind)> = StepName::OF_AN_ORDER
+            .into_iter()
+            .flat_map(|step| [(step.clone(), StepKind::Do), (step, StepKind::Undo)])
+            .collect();
+        let mut deliveries = bus.consume_commands(&queues, 16);
+        let (answering, seen) = (bus.clone(), Arc::clone(&self.seen));
+        tokio::spawn(async move {
+            while let Some(delivery) = deliveries.recv().await {
+                let mut replies = Vec::new();
+                for command in delivery.envelopes {
+                    let nth = {
+                        let mut seen = seen.lock().expect("no panic holds it");
+                        seen.push(command.clone());
+                        seen.len()
+                    };
+                    let to = command.reply_to.clone();
+                    replies.extend(script(&command, nth).into_iter().map(|r| (to.clone(), r)));
+                }
+                let _ = answering.publish_replies(replies).await;
+                Acker::ack_all([delivery.acker]).await;
+            }
+        });
+        bus.ready().await;
+        bus
+    }
+
+    /// Starts sagas as a gateway does: in a transaction, then sends.
+    pub(crate) async fn start(&self, count: usize) -> Vec<SagaId> {
+        let ids = self.start_unsent(count).await;
+        self.client.send_first(ids.1).await;
+        ids.0
+    }
+
+    /// Starts sagas as a gateway that dies before it sends anything.
+    pub(crate) async fn start_unsent(&self, count: usize) -> (Vec<SagaId>, engine::Started) {
+        let new: Vec<NewSaga> = (0..count)
+            .map(|_| NewSaga {
+                id: SagaId::new(),
+                trace_id: 42,
+            })
+            .collect();
+        let mut connection = self.pool.get().await.expect("a connection");
+        let client = self.client.clone();
+        let inserted = new.clone();
+        let started = connection
+            .transaction::<_, engine::Error, _>(async move |connection| {
+                client.start(connection, &inserted).await
+            })
+            .await
+            .expect("inserted");
+        (new.iter().map(|new| new.id).collect(), started)
+    }
+
+    pub(crate) async fn view(&self, id: SagaId) -> SagaView {
+        let mut connection = self.pool.get().await.expect("a connection");
+        engine::view::read(&mut connection, &definitions(), id)
+            .await
+            .expect("readable")
+            .expect("the saga exists")
+    }
+
+    /// Waits until the saga has ended, and shows it.
+    pub(crate) async fn ended(&self, id: SagaId) -> SagaView {
+        eventually("the saga ends", async || {
+            let view = self.view(id).await;
+            view.instance.state.is_end().then_some(view)
+        })
+        .await
+    }
+
+    /// How many commands of this kind the workers saw for a saga's step.
+    pub(crate) fn seen(&self, saga: SagaId, step: &StepName, kind: StepKind) -> usize {
+        let seen = self.seen.lock().expect("no panic holds it");
+        seen.iter()
+            .filter(|c| c.saga_id == saga && c.step == *step && c.kind == kind)
+            .count()
+    }
+
+    pub(crate) async fn execute(&self, sql: &str) {
+        let mut connection = self.pool.get().await.expect("a connection");
+        diesel_async::RunQueryDsl::execute(diesel::sql_query(sql), &mut connection)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+/// Polls until `ready` gives something, for at most 30 seconds.
+pub(crate) async fn eventually<T>(what: &str, ready: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(value) = ready().await {
+            return value;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not within 30 s: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Everything succeeds.
+pub(crate) fn all_done() -> Script {
+    Arc::new(|command, _| vec![command.reply(Outcome::Done)])
+}
