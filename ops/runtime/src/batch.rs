@@ -259,5 +259,4 @@ async fn run_one<T, R, W>(
 }
 
 #[cfg(test)]
-#[path = "batch_tests.rs"]
 mod tests;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use http_body_util::BodyExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use runtime::http::{BodyError, Limits, PeerAddr, body, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -390,4 +392,94 @@ async fn a_peer_that_reads_nothing_is_cut() {
     stream.write_all(GET.as_bytes()).await.expect("written");
     within(dropped.notified()).await;
     server.stop().await;
+}
+
+type Http2 = hyper::client::conn::http2::SendRequest<http_body_util::Empty<Bytes>>;
+
+/// A client of HTTP/2 and the task that drives it, which ends with the connection.
+async fn http2(server: &Server) -> (Http2, JoinHandle<hyper::Result<()>>) {
+    let io = TokioIo::new(server.connect().await);
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+    let (client, connection) = handshake.expect("spoken");
+    (client, tokio::spawn(connection))
+}
+
+async fn get2(client: &mut Http2, path: &str) -> http::Response<hyper::body::Incoming> {
+    let request = http::Request::get(format!("http://test{path}"));
+    let request = request.body(http_body_util::Empty::new()).expect("valid");
+    within(client.send_request(request))
+        .await
+        .expect("answered")
+}
+
+#[tokio::test]
+async fn http2_is_spoken_and_a_panic_spares_its_other_requests() {
+    let go = Arc::new(Notify::new());
+    let routes = {
+        let go = Arc::clone(&go);
+        warp::path::full().then(move |path: warp::path::FullPath| {
+            let go = Arc::clone(&go);
+            async move {
+                if path.as_str() == "/wait" {
+                    go.notified().await;
+                }
+                assert_ne!(path.as_str(), "/boom", "planted");
+                "fine"
+            }
+        })
+    };
+    let server = Server::start(Limits::default(), routes).await;
+    let (mut client, connection) = http2(&server).await;
+    let mut other = client.clone();
+    let waiting = tokio::spawn(async move { get2(&mut other, "/wait").await.status() });
+    assert_eq!(get2(&mut client, "/boom").await.status(), 500);
+    go.notify_one();
+    assert_eq!(within(waiting).await.expect("no panic"), 200);
+    assert_eq!(get2(&mut client, "/").await.status(), 200);
+    server.stop().await;
+    within(connection)
+        .await
+        .expect("no panic")
+        .expect("an orderly end");
+}
+
+#[tokio::test]
+async fn an_http2_peer_that_asks_nothing_is_let_go() {
+    let limits = Limits {
+        header_read_timeout: SHORT,
+        ..Limits::default()
+    };
+    let server = Server::start(limits, hello()).await;
+    // This client answers pings, so only the lack of requests can end it.
+    let started = Instant::now();
+    let (mut client, connection) = http2(&server).await;
+    assert_eq!(get2(&mut client, "/").await.status(), 200);
+    within(connection)
+        .await
+        .expect("no panic")
+        .expect("an orderly end");
+    let lasted = started.elapsed();
+    assert!(lasted >= SHORT, "cut too early: {lasted:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_cuts_the_streams_of_http2_too() {
+    let limits = Limits {
+        drain_deadline: SHORT,
+        ..Limits::default()
+    };
+    let server = Server::start(limits, endless()).await;
+    let (mut client, connection) = http2(&server).await;
+    let open = get2(&mut client, "/").await;
+    let started = Instant::now();
+    server.stop().await;
+    let lasted = started.elapsed();
+    assert!(lasted >= SHORT && lasted < LONG / 4, "{lasted:?}");
+    within(connection)
+        .await
+        .expect("no panic")
+        .expect("GOAWAY came before");
+    let body = within(open.into_body().collect()).await;
+    body.expect_err("an event stream does not end by itself");
 }
