@@ -8,8 +8,12 @@
 
 mod config;
 mod error;
+#[cfg(test)]
+mod fixture;
+pub mod issue;
 pub mod kit;
 pub mod ledger;
+pub mod reserve;
 
 pub use config::Config;
 pub use error::Error;
