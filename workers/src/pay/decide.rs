@@ -1,0 +1,183 @@
+//! What to do with an intent as it stands. Pure.
+
+use super::stripe::{Intent, Status, refusal_of};
+use contract::{Money, Refusal};
+use serde_json::{Value, json};
+
+/// The next thing a `do` does.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Next {
+    /// Confirm it: nothing is charged yet.
+    Confirm,
+    /// It is captured; the step is done, with this output.
+    Done(Value),
+    /// The customer has to act; the output says where.
+    Wait(Value),
+    /// It failed, but could still be confirmed: cancel it, then refuse.
+    Cancel(Refusal),
+    /// It is cancelled, and can never be charged: refuse.
+    Refuse(Refusal),
+    /// The provider has not decided.
+    NotYet,
+    /// It is in a state that this step never brings about; the code says which.
+    Strange(&'static str),
+}
+
+/// What a `do` does with an intent that should capture `total`.
+pub(super) fn next(intent: &Intent, total: Money) -> Next {
+    match intent.status {
+        Status::RequiresConfirmation => Next::Confirm,
+        Status::RequiresPaymentMethod => Next::Cancel(declined(intent)),
+        Status::RequiresAction => match &intent.next_action {
+            Some(action) => Next::Wait(waiting(
+                intent,
+                action.redirect_to_url.as_ref().map(|to| &*to.url),
+            )),
+            None => Next::NotYet,
+        },
+        Status::Processing => Next::NotYet,
+        Status::Succeeded if captured_exactly(intent, total) => Next::Done(output(intent)),
+        Status::Succeeded => Next::Strange("captured_amount_differs"),
+        Status::Canceled => Next::Refuse(if intent.last_payment_error.is_some() {
+            declined(intent)
+        } else {
+            Refusal::PaymentUnavailable
+        }),
+        Status::RequiresCapture => Next::Strange("capture_is_manual"),
+        Status::Other => Next::Strange("status_not_known"),
+    }
+}
+
+/// Why an intent has no payment method any more.
+fn declined(intent: &Intent) -> Refusal {
+    intent
+        .last_payment_error
+        .as_ref()
+        .map_or(Refusal::PaymentMethodInvalid, refusal_of)
+}
+
+fn captured_exactly(intent: &Intent, total: Money) -> bool {
+    intent.amount_received == total.amount_minor
+        && intent.currency.eq_ignore_ascii_case(total.currency.code())
+}
+
+fn output(intent: &Intent) -> Value {
+    json!({
+        "payment_intent": intent.id.as_str(),
+        "amount_minor": intent.amount,
+        "captured_minor": intent.amount_received,
+        "currency": intent.currency.to_ascii_uppercase(),
+        "fingerprint": intent.fingerprint(),
+    })
+}
+
+fn waiting(intent: &Intent, redirect_url: Option<&str>) -> Value {
+    json!({
+        "payment_intent": intent.id.as_str(),
+        "redirect_url": redirect_url,
+    })
+}
+
+/// What is still to be given back of a captured intent, in minor units.
+pub(super) fn to_refund_minor(intent: &Intent) -> i64 {
+    (intent.amount_received - intent.refunded_minor().unwrap_or(0)).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::Currency;
+
+    fn euros(amount_minor: i64) -> Money {
+        Money {
+            amount_minor,
+            currency: Currency::EUR,
+        }
+    }
+
+    fn intent(status: &str, more: &Value) -> Intent {
+        let mut body = json!({
+            "id": "pi_1", "status": status, "amount": 500, "currency": "eur",
+            "payment_method": {"id": "pm_1", "card": {"fingerprint": "fp"}},
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            body[name] = value.clone();
+        }
+        serde_json::from_value(body).expect("reads")
+    }
+
+    #[test]
+    fn the_table() {
+        let declined =
+            json!({"last_payment_error": {"type": "card_error", "code": "expired_card"}});
+        let action = json!({"next_action": {"redirect_to_url": {"url": "https://bank.example/1"}}});
+        let captured = json!({"amount_received": 500});
+        let table = [
+            (intent("requires_confirmation", &json!({})), Next::Confirm),
+            // After a decline that the last attempt did not live to tell.
+            (
+                intent("requires_payment_method", &declined),
+                Next::Cancel(Refusal::ExpiredCard),
+            ),
+            (
+                intent("requires_payment_method", &json!({})),
+                Next::Cancel(Refusal::PaymentMethodInvalid),
+            ),
+            (
+                intent("canceled", &declined),
+                Next::Refuse(Refusal::ExpiredCard),
+            ),
+            (
+                intent("canceled", &json!({})),
+                Next::Refuse(Refusal::PaymentUnavailable),
+            ),
+            (intent("processing", &json!({})), Next::NotYet),
+            (intent("requires_action", &json!({})), Next::NotYet),
+            (
+                intent("requires_action", &action),
+                Next::Wait(
+                    json!({"payment_intent": "pi_1", "redirect_url": "https://bank.example/1"}),
+                ),
+            ),
+            (
+                intent("succeeded", &captured),
+                Next::Done(json!({
+                    "payment_intent": "pi_1", "amount_minor": 500, "captured_minor": 500,
+                    "currency": "EUR", "fingerprint": "fp",
+                })),
+            ),
+            (
+                intent("requires_capture", &json!({})),
+                Next::Strange("capture_is_manual"),
+            ),
+            (
+                intent("a_new_one", &json!({})),
+                Next::Strange("status_not_known"),
+            ),
+        ];
+        for (intent, expected) in table {
+            assert_eq!(next(&intent, euros(500)), expected, "{:?}", intent.status);
+        }
+    }
+
+    #[test]
+    fn another_amount_or_currency_is_never_done() {
+        let captured = |minor: i64| intent("succeeded", &json!({"amount_received": minor}));
+        let yen = Money {
+            currency: "JPY".parse().expect("a currency"),
+            ..euros(500)
+        };
+        assert!(matches!(next(&captured(499), euros(500)), Next::Strange(_)));
+        assert!(matches!(next(&captured(501), euros(500)), Next::Strange(_)));
+        assert!(matches!(next(&captured(500), yen), Next::Strange(_)));
+    }
+
+    #[test]
+    fn what_was_given_back_is_not_given_back_again() {
+        let of = |refunded: i64| {
+            let more = json!({"amount_received": 500, "latest_charge": {"id": "ch_1", "amount_refunded": refunded}});
+            to_refund_minor(&intent("succeeded", &more))
+        };
+        assert_eq!([of(0), of(200), of(500), of(501)], [500, 300, 0, 0]);
+    }
+}
