@@ -42,13 +42,13 @@ static LOOKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 /// The catalogue as this process knows it.
 pub struct Catalogue {
     pool: Pool,
-    copy: ArcSwapOption<Copy>,
+    copy: ArcSwapOption<Kept>,
     asked: Notify,
     looked: watch::Sender<Look>,
 }
 
 #[derive(Debug)]
-struct Copy {
+struct Kept {
     view: Arc<View>,
     at: Instant,
 }
@@ -168,7 +168,7 @@ impl Catalogue {
             snapshot,
             remaining,
         });
-        self.copy.store(Some(Arc::new(Copy { view, at })));
+        self.copy.store(Some(Arc::new(Kept { view, at })));
         Ok(result)
     }
 }
