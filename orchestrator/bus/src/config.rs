@@ -12,7 +12,8 @@ pub struct Config {
     pub url: AmqpUrl,
     /// First part of every exchange's and queue's name; 1 to 60 of `a-z 0-9 . - _`.
     pub namespace: String,
-    /// Type of the command queues. It cannot be changed while they exist.
+    /// Type of the queues that outlive a session (commands, parked envelopes). It cannot be changed
+    /// while they exist.
     pub command_queue_type: QueueType,
     /// Interval of heartbeats; a peer silent for twice as long is given up. 1 to 60.
     pub heartbeat_s: u16,
@@ -102,7 +103,7 @@ impl Config {
     }
 }
 
-/// The type of the command queues.
+/// The type of the queues that outlive a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueType {

@@ -53,7 +53,7 @@ pub(crate) async fn commands(
         let consumer = subscribe(&channel, &queue, subscription.prefetch).await?;
         let sink = Sink::Commands(subscription.sender.clone());
         let label = Topology::command_key(step, *kind);
-        Source::new(shared, session, channel, consumer, queue, label)
+        Source::new(shared, session, channel, consumer, queue, &label)
             .spawn(sink, CancellationToken::new());
     }
     Ok(())
@@ -71,8 +71,9 @@ pub(crate) async fn replies(
     let consumer = subscribe(&channel, queue, subscription.prefetch).await?;
     let sink = Sink::Replies(subscription.sender.clone());
     let stop = CancellationToken::new();
-    let (queue, label) = (queue.to_owned(), "replies".to_owned());
-    Source::new(shared, session, channel.clone(), consumer, queue, label).spawn(sink, stop.clone());
+    let queue = queue.to_owned();
+    Source::new(shared, session, channel.clone(), consumer, queue, "replies")
+        .spawn(sink, stop.clone());
     Ok((channel, stop.drop_guard()))
 }
 
@@ -89,15 +90,8 @@ pub(crate) async fn events(
     topology::bind(&channel, &queue, &exchange, "order.#").await?;
     let consumer = subscribe(&channel, &queue, EVENTS_PREFETCH).await?;
     let sink = Sink::Events(subscription.sender.clone());
-    Source::new(
-        shared,
-        session,
-        channel,
-        consumer,
-        queue,
-        "events".to_owned(),
-    )
-    .spawn(sink, CancellationToken::new());
+    Source::new(shared, session, channel, consumer, queue, "events")
+        .spawn(sink, CancellationToken::new());
     Ok(())
 }
 
@@ -148,7 +142,7 @@ struct Source {
     channel: Channel,
     consumer: Consumer,
     queue: String,
-    label: String,
+    label: Arc<str>,
 }
 
 impl Source {
@@ -158,9 +152,10 @@ impl Source {
         channel: Channel,
         consumer: Consumer,
         queue: String,
-        label: String,
+        label: &str,
     ) -> Self {
         let (shared, session) = (Arc::clone(shared), Arc::clone(session));
+        let label = label.into();
         Self {
             shared,
             session,
@@ -209,8 +204,16 @@ impl Source {
                     None => return self.fail(SessionError::Cancelled(self.queue.clone())).await,
                 },
             };
-            if let Err(LetGo) = self.hand_out(&sink, raw).await {
-                return Some(LetGo);
+            // An owner that stops may not take any more, and parking may be impossible: neither may
+            // hold up the stop. What was not handed out goes back to the queue.
+            tokio::select! {
+                biased;
+                handed = self.hand_out(&sink, raw) => match handed {
+                    Ok(()) => {}
+                    Err(LetGo) => return Some(LetGo),
+                },
+                () = self.shared.stopping.cancelled() => return None,
+                () = stop.cancelled() => return None,
             }
         }
     }
@@ -238,7 +241,7 @@ impl Source {
         let acker = Acker {
             inner: raw.acker,
             ended: self.session.ended(),
-            label: self.label.clone(),
+            label: Arc::clone(&self.label),
             _in_hand: self.shared.in_hand.token(),
         };
         let (kind, body) = (kind.as_deref(), raw.data);
@@ -318,7 +321,7 @@ impl Source {
         let foreign = came - envelopes.len();
         if foreign > 0 {
             tracing::warn!(
-                queue = self.label,
+                queue = %self.label,
                 foreign,
                 "dropped envelopes of another incarnation"
             );
@@ -342,13 +345,13 @@ impl Source {
             .map(|Undecodable { body, reason }| Parked {
                 body,
                 reason,
-                source: self.label.clone(),
+                source: self.label.to_string(),
                 kind: kind.map(str::to_owned),
             })
             .collect();
         for one in &parked {
             tracing::warn!(
-                queue = self.label,
+                queue = %self.label,
                 reason = one.reason,
                 "parked an envelope"
             );
@@ -358,7 +361,7 @@ impl Source {
             .with_label_values(&[&self.label])
             .inc_by(parked.len() as u64);
         while let Err(error) = self.shared.park(parked.clone()).await {
-            tracing::warn!(queue = self.label, %error, "an envelope could not be parked yet");
+            tracing::warn!(queue = %self.label, %error, "an envelope could not be parked yet");
             tokio::time::sleep(PARK_AGAIN).await;
         }
     }

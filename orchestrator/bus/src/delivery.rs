@@ -4,6 +4,7 @@ use crate::{metrics::METRICS, session::Ended};
 use contract::{Reply, Signal};
 use futures_util::future::join_all;
 use lapin::options::BasicAckOptions;
+use std::sync::Arc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The envelopes of one message.
@@ -35,7 +36,7 @@ pub struct ReplyDelivery {
 pub struct Acker {
     pub(crate) inner: lapin::Acker,
     pub(crate) ended: Ended,
-    pub(crate) label: String,
+    pub(crate) label: Arc<str>,
     /// An orderly stop waits for it.
     pub(crate) _in_hand: TaskTrackerToken,
 }

@@ -43,7 +43,7 @@ impl Session {
                 Link::connect(config, "consume")
             )?;
             let channel = consume.connection.create_channel().await?;
-            topology::declare_base(&channel, &shared.topology).await?;
+            topology::declare_base(&channel, &shared.topology, config.command_queue_type).await?;
             Ok::<_, SessionError>((publish, consume))
         };
         let (publish, consume) = tokio::time::timeout(config.connect_timeout(), opening)

@@ -42,9 +42,10 @@ pub(crate) async fn supervise(shared: Arc<Shared>) {
         };
         let error = match opened {
             Ok(session) => {
-                number += 1;
                 let began = Instant::now();
                 let failed = live(&shared, &session).await;
+                // Only a session that was announced counts.
+                number = shared.state.borrow().session;
                 forget(&shared);
                 session.close(failed.is_none()).await;
                 let Some(error) = failed else { break };

@@ -21,6 +21,7 @@ const EVENTS_MAX: i32 = 10_000;
 pub(crate) async fn declare_base(
     channel: &Channel,
     topology: &Topology,
+    kind: QueueType,
 ) -> Result<(), SessionError> {
     let exchanges = [
         (topology.commands_exchange(), ExchangeKind::Direct),
@@ -41,9 +42,8 @@ pub(crate) async fn declare_base(
             .await
             .map_err(|error| explain("exchange", &name, "its configured kind", error))?;
     }
-    // Parked envelopes wait for a person, perhaps for days: classic and durable everywhere.
     let queue = topology.parked_queue();
-    declare_durable(channel, &queue, QueueType::Classic).await?;
+    declare_durable(channel, &queue, kind).await?;
     bind(channel, &queue, &topology.parked_exchange(), "").await
 }
 
