@@ -4,6 +4,7 @@ use crate::{
     Config,
     catalogue::Catalogue,
     http::{Clients, Cors, Limits},
+    orders::Orders,
     routes,
 };
 use database::Pool;
@@ -19,16 +20,25 @@ pub struct App {
     pub pool: Pool,
     /// What is sold.
     pub catalogue: Arc<Catalogue>,
+    pub(crate) orders: Orders,
     pub(crate) clients: Clients,
     pub(crate) cors: Cors,
     pub(crate) limits: Limits,
 }
 
 impl App {
-    /// A state with nothing in it yet; [`Catalogue::run`] must run beside the routes.
+    /// A state with nothing in it yet; [`Catalogue::run`] must run beside the routes. Orders start
+    /// sagas by `client`, which are shown by `definitions`; streams end with `shutdown`.
     #[must_use]
-    pub fn new(config: Config, pool: Pool) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        pool: Pool,
+        client: engine::Client,
+        definitions: engine::definitions::Definitions,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            orders: Orders::new(&config, pool.clone(), client, definitions, shutdown),
             catalogue: Arc::new(Catalogue::new(pool.clone())),
             clients: Clients {
                 trusted_proxies: config.trusted_proxies.clone(),

@@ -30,6 +30,10 @@ pub struct Config {
     /// Origins whose pages may call the API from a browser, such as `https://tickets.example`; `*`
     /// for all.
     pub cors_origins: Vec<String>,
+    /// Streams of orders open at once.
+    pub streams_max: usize,
+    /// Orders before their pivot, in the whole installation, beyond which no new one is taken.
+    pub live_sagas_max: usize,
     /// Connections at most.
     pub connections_max: usize,
     /// How long a stopping gateway waits for open requests.
@@ -49,6 +53,8 @@ impl Default for Config {
             rate_limit_exempt: Vec::new(),
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
+            streams_max: 5_000,
+            live_sagas_max: 20_000,
             connections_max: 10_000,
             drain_deadline_ms: 10_000,
             access_log: true,
@@ -80,10 +86,13 @@ impl Config {
         ] {
             check(value > 0, format!("{name} must be at least 1"));
         }
-        check(
-            self.connections_max > 0,
-            "connections_max must be at least 1".to_owned(),
-        );
+        for (name, value) in [
+            ("connections_max", self.connections_max),
+            ("streams_max", self.streams_max),
+            ("live_sagas_max", self.live_sagas_max),
+        ] {
+            check(value > 0, format!("{name} must be at least 1"));
+        }
         check(
             (100..=600_000).contains(&self.drain_deadline_ms),
             "drain_deadline_ms must be from 100 to 600000".to_owned(),

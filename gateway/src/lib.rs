@@ -12,6 +12,7 @@ pub mod catalogue;
 mod config;
 pub mod http;
 pub mod openapi;
+mod orders;
 mod routes;
 
 pub use app::{App, run};

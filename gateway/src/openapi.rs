@@ -4,6 +4,7 @@
 use crate::{
     App, catalogue,
     http::{Reply, Route, answer, request},
+    orders,
     routes::with,
 };
 use bytes::Bytes;
@@ -37,7 +38,7 @@ static JSON: LazyLock<Bytes> =
 struct Base;
 
 /// Money in minor units: `{"amount": 12500, "currency": "EUR"}` is 125 €.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Money {
     /// Minor units of the currency.
     #[schema(example = 12500)]
@@ -84,6 +85,7 @@ pub struct FieldProblem {
 pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = Base::openapi();
     document.merge(catalogue::Docs::openapi());
+    document.merge(orders::Docs::openapi());
     document
 }
 

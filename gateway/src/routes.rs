@@ -4,7 +4,7 @@
 use crate::{
     App, catalogue,
     http::{ApiError, Limit, Route, answer, request},
-    openapi,
+    openapi, orders,
 };
 use std::{convert::Infallible, sync::Arc};
 use warp::{Filter, Rejection, filters::BoxedFilter, reply::Response};
@@ -19,7 +19,9 @@ static UNKNOWN: Route = Route {
 pub fn routes(
     app: &Arc<App>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + use<> {
-    catalogue::routes(app)
+    orders::routes(app)
+        .or(catalogue::routes(app))
+        .unify()
         .or(openapi::routes(app))
         .unify()
         .or(unknown(app))

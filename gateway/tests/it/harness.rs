@@ -1,7 +1,9 @@
 //! A gateway with a database of its own, called without a socket.
 
 use ::http::{Response, StatusCode};
+use bus::{Bus, testing::TestNamespace};
 use bytes::Bytes;
+use contract::Incarnation;
 use database::testing::TestDatabase;
 use diesel_async::SimpleAsyncConnection;
 use gateway::{
@@ -22,6 +24,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) struct Gateway {
     pub(crate) app: Arc<App>,
     pub(crate) database: TestDatabase,
+    pub(crate) namespace: TestNamespace,
+    pub(crate) bus: Bus,
     _stop: DropGuard,
 }
 
@@ -42,13 +46,26 @@ impl Gateway {
         load(&mut connection, &source, LoadOptions::default())
             .await
             .unwrap();
-        let app = App::new(config, database.pool());
         let stop = CancellationToken::new();
+        let definitions = engine::definitions::Definitions::ours();
+        engine::definitions::register(&mut connection, &definitions)
+            .await
+            .unwrap();
+        let incarnation = Incarnation(database::incarnation(&mut connection).await.unwrap());
+        let namespace = TestNamespace::new();
+        let bus = Bus::start(namespace.config(), incarnation, stop.child_token());
+        let pool = database.pool();
+        let client = engine::Client::new(&pool, bus.clone(), &definitions, 1)
+            .await
+            .unwrap();
+        let app = App::new(config, pool, client, definitions, stop.child_token());
         let (catalogue, stopped) = (Arc::clone(&app.catalogue), stop.clone());
         tokio::spawn(async move { catalogue.run(stopped).await });
         Self {
             app,
             database,
+            namespace,
+            bus,
             _stop: stop.drop_guard(),
         }
     }

@@ -1,0 +1,243 @@
+//! Taking orders in: group commit. One transaction is under way; what arrives meanwhile is the next.
+
+use super::{
+    overloaded,
+    store::{InsertOrders, NewOrder, ReadKeys},
+};
+use crate::http::ApiError;
+use contract::{OrderId, ProblemCode};
+use database::Pool;
+use diesel_async::{AsyncConnection, RunQueryDsl};
+use engine::{Client, NewSaga, Started};
+use runtime::batch::{BatchError, Batcher, Options};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// Orders that may wait for a commit; about a second's worth of the fastest we have seen.
+const QUEUE: usize = 4_096;
+/// Orders of one transaction.
+const BATCH: usize = 500;
+/// How long what the owners said of their load counts.
+const LOAD_COUNTS: Duration = Duration::from_millis(2_500);
+
+/// What became of an order that was handed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is stored, now or earlier, under this id.
+    As(OrderId),
+    /// Its key stands for another request.
+    KeyReused,
+}
+
+/// Whether the batch as a whole failed for this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failed {
+    /// The database cannot be reached; the same order may be sent again.
+    Unavailable,
+    /// The database refuses this order.
+    Refused,
+}
+
+/// The way in.
+pub(crate) struct Intake {
+    batcher: Batcher<NewOrder, Result<Taken, Failed>>,
+    store: Arc<Store>,
+    live_max: i64,
+}
+
+struct Store {
+    pool: Pool,
+    client: Client,
+    /// Sagas before their pivot as the owners last said, and when we heard it.
+    live: watch::Sender<Option<(i64, Instant)>>,
+}
+
+impl Intake {
+    /// Starts the worker on the current runtime.
+    pub(super) fn start(pool: Pool, client: Client, live_max: usize) -> Self {
+        let store = Arc::new(Store {
+            pool,
+            client,
+            live: watch::Sender::new(None),
+        });
+        let options = Options {
+            queue: QUEUE,
+            max_items: BATCH,
+            in_flight: 1,
+        };
+        let working = Arc::clone(&store);
+        let batcher = Batcher::start("orders", options, move |orders| {
+            let store = Arc::clone(&working);
+            async move { store.take(orders).await }
+        });
+        Self {
+            batcher,
+            store,
+            live_max: i64::try_from(live_max).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Refuses before any work when too much is in flight: what was accepted is finished first.
+    ///
+    /// # Errors
+    /// [`ProblemCode::Overloaded`].
+    pub(super) fn admit(&self) -> Result<(), ApiError> {
+        let full =
+            self.store.live.borrow().is_some_and(|(live, heard)| {
+                live >= self.live_max && heard.elapsed() < LOAD_COUNTS
+            });
+        if full {
+            return Err(overloaded(
+                "Too many orders are in flight; try again with the same key.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Stores an order and starts its saga, unless its key is bound.
+    ///
+    /// # Errors
+    /// The queue is full, the database cannot be reached, or it refuses the order. In the first two
+    /// cases the same order may be sent again with the same key.
+    pub(super) async fn take(&self, order: NewOrder) -> Result<Taken, ApiError> {
+        match self.batcher.submit(order).await {
+            Ok(Ok(taken)) => Ok(taken),
+            Ok(Err(Failed::Refused)) => Err(ApiError::new(
+                ProblemCode::Internal,
+                "This is a defect of ours; it is logged.",
+            )),
+            Ok(Err(Failed::Unavailable)) | Err(BatchError::Lost) => Err(ApiError::new(
+                ProblemCode::Unavailable,
+                "The order may not have been stored; send it again with the same key.",
+            )),
+            Err(BatchError::Full) => Err(overloaded(
+                "Too many orders are waiting; try again with the same key.",
+            )),
+        }
+    }
+
+    /// What a key stands for already, if anything.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub(super) async fn bound(&self, order: &KeyOf) -> Result<Option<Taken>, ApiError> {
+        let mut connection = self.store.pool.get().await.map_err(database::Error::from)?;
+        let rows: Vec<(String, Vec<u8>, Vec<u8>, Uuid)> = ReadKeys {
+            scopes: vec![order.scope.to_owned()],
+            keys: vec![order.key_hash.to_vec()],
+        }
+        .load(&mut connection)
+        .await?;
+        Ok(rows.into_iter().next().map(|(_, _, request, id)| {
+            if request == order.request_hash {
+                Taken::As(OrderId(id))
+            } else {
+                Taken::KeyReused
+            }
+        }))
+    }
+}
+
+/// A key with the request it came with.
+pub(crate) struct KeyOf {
+    pub(super) scope: &'static str,
+    pub(super) key_hash: [u8; 32],
+    pub(super) request_hash: [u8; 32],
+}
+
+impl Store {
+    /// One result for each order. A batch that fails for a while is tried once more; one that the
+    /// database refuses is halved until the culprit stands alone.
+    async fn take(&self, orders: Vec<NewOrder>) -> Vec<Result<Taken, Failed>> {
+        let mut results: HashMap<OrderId, Result<Taken, Failed>> =
+            HashMap::with_capacity(orders.len());
+        let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
+        let mut parts = vec![(orders, false)];
+        while let Some((part, again)) = parts.pop() {
+            match self.store(&part).await {
+                Ok(taken) => results.extend(taken.into_iter().map(|(id, taken)| (id, Ok(taken)))),
+                // After an ambiguous commit the second try finds the keys bound to these very orders.
+                Err(error) if error.is_transient() && !again => parts.push((part, true)),
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, source = ?std::error::Error::source(&error), orders = part.len(), "orders could not be stored");
+                    results.extend(
+                        part.iter()
+                            .map(|order| (order.id, Err(Failed::Unavailable))),
+                    );
+                }
+                Err(error) if part.len() == 1 => {
+                    tracing::error!(%error, source = ?std::error::Error::source(&error), order_id = %part[0].id, "the database refuses an order");
+                    results.insert(part[0].id, Err(Failed::Refused));
+                }
+                Err(_) => {
+                    let mut first = part;
+                    let second = first.split_off(first.len() / 2);
+                    parts.extend([(first, false), (second, false)]);
+                }
+            }
+        }
+        ids.iter()
+            .map(|id| results.remove(id).unwrap_or(Err(Failed::Unavailable)))
+            .collect()
+    }
+
+    async fn store(&self, orders: &[NewOrder]) -> Result<Vec<(OrderId, Taken)>, engine::Error> {
+        let mut connection = self.pool.get().await?;
+        let insert = InsertOrders::of(orders);
+        let client = self.client.clone();
+        let traces: HashMap<Uuid, u128> = orders.iter().map(|o| (o.id.0, o.trace_id)).collect();
+        let (placed, started): (HashSet<Uuid>, Option<Started>) = connection
+            .transaction::<_, engine::Error, _>(async move |connection| {
+                let placed: Vec<Uuid> = insert.load(connection).await?;
+                let new: Vec<NewSaga> = placed
+                    .iter()
+                    .map(|id| NewSaga {
+                        id: OrderId(*id).into(),
+                        trace_id: traces.get(id).copied().unwrap_or_default(),
+                    })
+                    .collect();
+                let started = match new.is_empty() {
+                    true => None,
+                    false => Some(client.start(connection, &new).await?),
+                };
+                Ok((placed.into_iter().collect(), started))
+            })
+            .await?;
+        if let Some(started) = started {
+            self.live
+                .send_replace(Some((started.live(), Instant::now())));
+            let client = self.client.clone();
+            // The orders are stored: nobody waits for the bus.
+            tokio::spawn(async move { client.send_first(started).await });
+        }
+        let (won, lost): (Vec<_>, Vec<_>) = orders.iter().partition(|o| placed.contains(&o.id.0));
+        let mut taken: Vec<(OrderId, Taken)> =
+            won.iter().map(|o| (o.id, Taken::As(o.id))).collect();
+        if !lost.is_empty() {
+            // A statement of its own, after the commit: it sees whoever won.
+            let rows: Vec<(String, Vec<u8>, Vec<u8>, Uuid)> = ReadKeys {
+                scopes: lost.iter().map(|order| order.scope.to_owned()).collect(),
+                keys: lost.iter().map(|order| order.key_hash.to_vec()).collect(),
+            }
+            .load(&mut connection)
+            .await?;
+            for order in lost {
+                let row = rows
+                    .iter()
+                    .find(|row| row.0 == order.scope && row.1 == order.key_hash);
+                let what = match row {
+                    Some(row) if row.2 == order.request_hash => Taken::As(OrderId(row.3)),
+                    Some(_) => Taken::KeyReused,
+                    None => continue, // its key was deleted meanwhile, being very old: send again
+                };
+                taken.push((order.id, what));
+            }
+        }
+        Ok(taken)
+    }
+}

@@ -1,0 +1,32 @@
+//! The header `Idempotency-Key`.
+
+use crate::http::ApiError;
+use contract::ProblemCode;
+use http::HeaderMap;
+use sha2::{Digest, Sha256};
+
+/// Whose keys these are: those of all guests are one space.
+pub(super) const GUESTS: &str = "guests";
+
+/// The SHA-256 of the caller's key, which is all that is kept of it.
+///
+/// # Errors
+/// There is none, more than one, or it is not 16 to 255 printable ASCII characters.
+pub(super) fn hash(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else {
+        return Err(ApiError::new(
+            ProblemCode::IdempotencyKeyMissing,
+            "Send a header Idempotency-Key of 16 to 255 characters, the same when you repeat the order.",
+        ));
+    };
+    let printable = |byte: &u8| (0x20..=0x7e).contains(byte);
+    let good = (16..=255).contains(&key.len()) && key.as_bytes().iter().all(printable);
+    if !good || keys.next().is_some() {
+        return Err(ApiError::new(
+            ProblemCode::IdempotencyKeyInvalid,
+            "The Idempotency-Key must be given once and have 16 to 255 printable ASCII characters.",
+        ));
+    }
+    Ok(Sha256::digest(key.as_bytes()).into())
+}

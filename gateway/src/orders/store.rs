@@ -1,0 +1,159 @@
+//! The SQL of orders.
+
+use super::request::{Line, ValidOrder};
+use contract::OrderId;
+use diesel::sql_types::{
+    Array, BigInt, Binary, Inet, Integer, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid,
+};
+use ipnet::IpNet;
+use serde_json::Value;
+use std::net::IpAddr;
+use uuid::Uuid;
+
+/// An order on its way into the database.
+#[derive(Clone, Debug)]
+pub(crate) struct NewOrder {
+    pub(crate) id: OrderId,
+    pub(crate) scope: &'static str,
+    pub(crate) key_hash: [u8; 32],
+    pub(crate) request_hash: [u8; 32],
+    pub(crate) order: ValidOrder,
+    pub(crate) client: IpAddr,
+    pub(crate) trace_id: u128,
+}
+
+database::statement! {
+    /// Binds keys that are free and inserts their orders with their lines; returns those orders.
+    pub(super) struct InsertOrders {
+        scopes: Vec<String> => Array<Text>,
+        keys: Vec<Vec<u8>> => Array<Binary>,
+        requests: Vec<Vec<u8>> => Array<Binary>,
+        ids: Vec<Uuid> => Array<SqlUuid>,
+        totals: Vec<i64> => Array<BigInt>,
+        currencies: Vec<String> => Array<Text>,
+        emails: Vec<String> => Array<Text>,
+        email_keys: Vec<String> => Array<Text>,
+        names: Vec<String> => Array<Text>,
+        locales: Vec<String> => Array<Text>,
+        methods: Vec<String> => Array<Text>,
+        clients: Vec<IpNet> => Array<Inet>,
+        item_orders: Vec<Uuid> => Array<SqlUuid>,
+        lines: Vec<i16> => Array<SmallInt>,
+        offers: Vec<Uuid> => Array<SqlUuid>,
+        events: Vec<Uuid> => Array<SqlUuid>,
+        quantities: Vec<i32> => Array<Integer>,
+        units: Vec<i64> => Array<BigInt>,
+        attendees: Vec<Option<Value>> => Array<Nullable<Jsonb>>,
+    } -> SqlUuid =
+    "WITH given AS (
+       SELECT * FROM unnest({scopes}, {keys}, {requests}, {ids}, {totals}, {currencies}, {emails},
+                            {email_keys}, {names}, {locales}, {methods}, {clients})
+         AS g(scope, key_hash, request_hash, id, total, currency, email, email_key, name, locale,
+              method, client)
+     ), bound AS (
+       INSERT INTO idempotency_keys (scope, key_hash, request_hash, order_id)
+       SELECT scope, key_hash, request_hash, id FROM given ON CONFLICT DO NOTHING
+       RETURNING order_id
+     ), placed AS (
+       INSERT INTO orders (id, total_minor, currency, email, email_key, name, locale,
+                           payment_method, client_addr)
+       SELECT g.id, g.total, g.currency, g.email, g.email_key, g.name, g.locale, g.method, g.client
+       FROM given g JOIN bound ON bound.order_id = g.id
+     ), lined AS (
+       INSERT INTO order_items (order_id, line, offer_id, event_id, quantity, unit_amount_minor,
+                                attendees)
+       SELECT i.order_id, i.line, i.offer_id, i.event_id, i.quantity, i.unit, i.attendees
+       FROM unnest({item_orders}, {lines}, {offers}, {events}, {quantities}, {units}, {attendees})
+         AS i(order_id, line, offer_id, event_id, quantity, unit, attendees)
+       JOIN bound ON bound.order_id = i.order_id
+     )
+     SELECT order_id FROM bound"
+}
+
+database::statement! {
+    /// What keys stand for: scope, key, request, order.
+    pub(super) struct ReadKeys {
+        scopes: Vec<String> => Array<Text>,
+        keys: Vec<Vec<u8>> => Array<Binary>,
+    } -> (Text, Binary, Binary, SqlUuid) =
+    "SELECT k.scope, k.key_hash, k.request_hash, k.order_id
+     FROM unnest({scopes}, {keys}) AS g(scope, key_hash)
+     JOIN idempotency_keys k ON k.scope = g.scope AND k.key_hash = g.key_hash"
+}
+
+database::statement! {
+    /// An order with its lines: id, total, currency, offer, quantity, unit price.
+    pub(super) struct ReadOrder {
+        id: Uuid => SqlUuid,
+    } -> (SqlUuid, BigInt, Text, SqlUuid, SqlUuid, Integer, BigInt) =
+    "SELECT o.id, o.total_minor, o.currency, i.offer_id, i.event_id, i.quantity, i.unit_amount_minor
+     FROM orders o JOIN order_items i ON i.order_id = o.id WHERE o.id = {id} ORDER BY i.line"
+}
+
+database::statement! {
+    /// An order's tickets: id, event, offer, number, holder, whether it is a companion's, whether it
+    /// is revoked.
+    pub(super) struct ReadTickets {
+        id: Uuid => SqlUuid,
+    } -> (SqlUuid, SqlUuid, SqlUuid, Integer, Text, diesel::sql_types::Bool, diesel::sql_types::Bool) =
+    "SELECT id, event_id, offer_id, number, holder_name, companion, revoked_at IS NOT NULL
+     FROM tickets WHERE order_id = {id} ORDER BY line, position, companion"
+}
+
+impl InsertOrders {
+    /// The statement for some orders, which are sorted by their keys: two gateways that write the same
+    /// keys wait for each other in the same order.
+    pub(super) fn of(orders: &[NewOrder]) -> Self {
+        let mut sorted: Vec<&NewOrder> = orders.iter().collect();
+        sorted.sort_by_key(|new| (new.scope, new.key_hash, new.id));
+        let text = |field: fn(&NewOrder) -> &str| -> Vec<String> {
+            sorted.iter().map(|new| field(new).to_owned()).collect()
+        };
+        let lines: Vec<(OrderId, i16, &Line)> = sorted
+            .iter()
+            .flat_map(|new| {
+                (1_i16..)
+                    .zip(&new.order.lines)
+                    .map(|(n, line)| (new.id, n, line))
+            })
+            .collect();
+        let attendees = |line: &Line| {
+            line.attendees.as_ref().map(|names| {
+                names
+                    .iter()
+                    .map(|name| Value::from(name.as_str()))
+                    .collect()
+            })
+        };
+        Self {
+            scopes: text(|new| new.scope),
+            keys: sorted.iter().map(|new| new.key_hash.to_vec()).collect(),
+            requests: sorted.iter().map(|new| new.request_hash.to_vec()).collect(),
+            ids: sorted.iter().map(|new| new.id.0).collect(),
+            totals: sorted
+                .iter()
+                .map(|new| new.order.total.amount_minor)
+                .collect(),
+            currencies: text(|new| new.order.total.currency.code()),
+            emails: text(|new| &new.order.email),
+            email_keys: sorted
+                .iter()
+                .map(|new| new.order.email.to_ascii_lowercase())
+                .collect(),
+            names: text(|new| &new.order.name),
+            locales: text(|new| &new.order.locale),
+            methods: text(|new| &new.order.payment_method),
+            clients: sorted.iter().map(|new| IpNet::from(new.client)).collect(),
+            item_orders: lines.iter().map(|(order, ..)| order.0).collect(),
+            lines: lines.iter().map(|(_, n, _)| *n).collect(),
+            offers: lines.iter().map(|(.., line)| line.offer_id.0).collect(),
+            events: lines.iter().map(|(.., line)| line.event_id.0).collect(),
+            quantities: lines.iter().map(|(.., line)| line.quantity).collect(),
+            units: lines
+                .iter()
+                .map(|(.., line)| line.unit_amount_minor)
+                .collect(),
+            attendees: lines.iter().map(|(.., line)| attendees(line)).collect(),
+        }
+    }
+}
