@@ -10,9 +10,12 @@ mod config;
 mod error;
 #[cfg(test)]
 mod fixture;
+pub mod fraud_check;
 pub mod issue;
 pub mod kit;
 pub mod ledger;
+pub mod notify;
+pub mod pay;
 pub mod reserve;
 
 pub use config::Config;
