@@ -1,1 +1,11 @@
-//! Looking inside: sagas, their timelines, reviews, the audit log and the invariants as queries
+//! Looking inside, and the interventions of people: [`review`]s of held orders and the [`audit`] log
+//! that keeps every one of them.
+//!
+//! It writes rows of reviews, signals and the audit log, and never a saga's: whatever an operator
+//! does, the engine decides what follows.
+
+pub mod audit;
+mod error;
+pub mod review;
+
+pub use error::Error;
