@@ -74,8 +74,8 @@ impl<S: LocalStep> Local<S> {
             verdicts.push(match opened {
                 Opened::Answer(verdict) => Some(verdict),
                 Opened::Work(claim) => match claim.command.kind {
-                    StepKind::Do => acts.take(place, claim),
-                    StepKind::Undo => undos.take(place, claim),
+                    StepKind::Do => acts.take(place, *claim),
+                    StepKind::Undo => undos.take(place, *claim),
                     StepKind::Probe => Some(standing(&claim)),
                 },
             });

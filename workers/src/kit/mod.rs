@@ -10,6 +10,8 @@ mod outside;
 mod runner;
 mod step;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod triage;
 mod verdict;
 mod worker;

@@ -264,7 +264,7 @@ impl<S: OutsideStep, T: Send + 'static> Outside<S, T> {
         let now = now(&self.clock);
         let opened = open(connection, &self.name, commands, groups, &self.clock, now).await?;
         let claims = opened.iter().filter_map(|opened| match opened {
-            Opened::Work(claim) => Some(claim.clone()),
+            Opened::Work(claim) => Some(claim.as_ref().clone()),
             Opened::Answer(_) => None,
         });
         let claims: Vec<Claim> = claims.collect();
@@ -277,7 +277,7 @@ impl<S: OutsideStep, T: Send + 'static> Outside<S, T> {
             Opened::Answer(verdict) => Begun::Answer(verdict),
             Opened::Work(claim) => {
                 let input = inputs.remove(&claim.saga_id());
-                Begun::Effect(Box::new(claim), input)
+                Begun::Effect(claim, input)
             }
         });
         Ok(begun.collect())

@@ -108,22 +108,22 @@ impl Verdict {
             Self::Waiting(output) => {
                 Self::Waiting(storable_output(output).unwrap_or(Value::Bool(true)))
             }
-            Self::Rejected(error) => Self::Rejected(storable_error(error)),
-            Self::Retry(error) => Self::Retry(storable_error(error)),
-            Self::Unknown(error) => Self::Unknown(storable_error(error)),
+            Self::Rejected(error) => Self::Rejected(storable_error(&error)),
+            Self::Retry(error) => Self::Retry(storable_error(&error)),
+            Self::Unknown(error) => Self::Unknown(storable_error(&error)),
         }
     }
 }
 
 fn error(code: &str, message: &str) -> ReplyError {
-    storable_error(ReplyError {
+    storable_error(&ReplyError {
         code: code.to_owned(),
         message: message.to_owned(),
         retry_after_ms: None,
     })
 }
 
-fn storable_error(error: ReplyError) -> ReplyError {
+fn storable_error(error: &ReplyError) -> ReplyError {
     let clean = |text: &str, max: usize| text.chars().filter(|c| *c != '\0').take(max).collect();
     ReplyError {
         code: clean(&error.code, 40),

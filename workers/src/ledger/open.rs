@@ -17,7 +17,7 @@ use std::collections::HashSet;
 #[derive(Debug)]
 pub(crate) enum Opened {
     /// Act, undo or ask, by the command's kind.
-    Work(Claim),
+    Work(Box<Claim>),
     /// Answer this.
     Answer(Verdict),
 }
@@ -93,9 +93,9 @@ fn vanished() -> Opened {
     ))
 }
 
-fn claim(command: &Command, row: Option<super::LedgerRow>) -> Claim {
-    Claim {
+fn claim(command: &Command, row: Option<super::LedgerRow>) -> Box<Claim> {
+    Box::new(Claim {
         command: command.clone(),
         row,
-    }
+    })
 }
