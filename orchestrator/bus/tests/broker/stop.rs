@@ -61,3 +61,23 @@ async fn a_delivery_that_is_never_settled_does_not_hold_up_the_stop_and_comes_ag
         .waiting(&fixture.command_queue(&StepName::PAY), 1)
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_namespace_leaves_nothing_behind() {
+    let fixture = Fixture::new().await;
+    fixture.bus.declare_steps(&StepName::OF_AN_ORDER);
+    fixture.ready().await;
+    let queues = [
+        fixture.command_queue(&StepName::NOTIFY),
+        fixture.namespace.topology().parked_queue(),
+    ];
+    let observer = TestNamespace::new();
+    let raw = observer.raw().await;
+    for queue in &queues {
+        assert_eq!(raw.waiting(queue).await, Some(0));
+    }
+    drop(fixture);
+    for queue in &queues {
+        assert_eq!(raw.waiting(queue).await, None, "{queue}");
+    }
+}
