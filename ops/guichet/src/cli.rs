@@ -1,9 +1,22 @@
 //! The command line: what there is and how it explains itself.
 
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::up::Up;
+use crate::{
+    config::CONFIG_VARIABLE, operator::catalogue::Load, output::Format, roles::worker::Name, up::Up,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  guichet up                        everything on this machine, until Ctrl-C
+  guichet migrate                   bring the database up to date
+  guichet gateway                   one role, configured by GUICHET_… or --config
+  guichet config print              what is configured, secrets left out
+
+Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration, 3 not found, 4 conflict";
 
 /// Sells tickets through durable sagas: every role and every operator command
 #[derive(Debug, Parser)]
@@ -11,11 +24,32 @@ use crate::up::Up;
     name = "guichet",
     version,
     max_term_width = 100,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = EXAMPLES
 )]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// A TOML file with the configuration; GUICHET_<SECTION>_<KEY> in the environment goes first
+    #[arg(long, global = true, value_name = "FILE", env = CONFIG_VARIABLE)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// How a command writes its answer
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub(crate) output: Format,
 }
 
 /// What to do.
@@ -23,6 +57,26 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start private servers and everything on top, and keep it running until Ctrl-C
     Up(Up),
+    /// Role: the public HTTP API
+    Gateway,
+    /// Role: drives the orders' sagas
+    Orchestrator,
+    /// Role: does the work of some steps
+    Worker {
+        /// Which ones
+        #[arg(required = true, value_name = "STEP")]
+        steps: Vec<Name>,
+    },
+    /// Role: the payment-provider simulator
+    Psp,
+    /// Bring the database's schema and definitions up to date
+    Migrate,
+    /// What is on sale
+    #[command(subcommand)]
+    Catalogue(Catalogue),
+    /// What is configured
+    #[command(subcommand)]
+    Config(Config),
     /// Print a completion script
     ///
     /// For bash: `guichet completions bash > ~/.local/share/bash-completion/completions/guichet`
@@ -30,4 +84,18 @@ pub(crate) enum Command {
         /// The shell to write it for
         shell: Shell,
     },
+}
+
+/// `guichet catalogue …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Catalogue {
+    /// Load the events on sale: all or nothing, and again without harm
+    Load(Load),
+}
+
+/// `guichet config …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Print the whole configuration as it takes effect, secrets as ***
+    Print,
 }

@@ -1,18 +1,23 @@
 //! One binary, `guichet`, plays every role and holds every operator command.
 
 mod cli;
+mod config;
 mod failure;
+mod operator;
+mod output;
+mod roles;
 #[cfg(test)]
 mod testing;
 mod up;
 
-use std::process::ExitCode;
+use std::{future::Future, process::ExitCode};
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
+use tokio::runtime::Builder;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Catalogue, Cli, Command, Config},
     failure::Failure,
 };
 
@@ -27,23 +32,46 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let (file, format) = (cli.global.config.as_deref(), cli.global.output);
     match cli.command {
+        // One thread: the kernel ties what `up` starts to the thread that started it.
         Command::Up(args) => {
-            // One thread: the kernel ties what `up` starts to the thread that started it.
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .context("cannot start the runtime")?;
-            runtime.block_on(up::run(args))
+            return on(Builder::new_current_thread(), up::run(args, file));
         }
+        Command::Gateway => on(Builder::new_multi_thread(), roles::gateway::run(file)),
+        Command::Orchestrator => on(Builder::new_multi_thread(), roles::orchestrator::run(file)),
+        Command::Worker { steps } => on(
+            Builder::new_multi_thread(),
+            roles::worker::run(file, &steps),
+        ),
+        Command::Psp => on(Builder::new_multi_thread(), roles::psp::run(file)),
+        Command::Migrate => on(
+            Builder::new_multi_thread(),
+            operator::migrate::run(file, format),
+        ),
+        Command::Catalogue(Catalogue::Load(load)) => on(
+            Builder::new_multi_thread(),
+            operator::catalogue::run(file, format, load),
+        ),
+        Command::Config(Config::Print) => operator::config_print::run(file, format),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "guichet",
-                &mut std::io::stdout(),
-            );
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "guichet", &mut script);
+            output::print(&String::from_utf8_lossy(&script))?;
+            Ok(())
         }
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command on a runtime of its own.
+fn on<T>(
+    mut runtime: Builder,
+    command: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let runtime = runtime
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(command)
 }

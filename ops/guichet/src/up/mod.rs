@@ -10,11 +10,16 @@ mod ports;
 mod probe;
 mod process;
 mod restart;
+mod roles;
 mod servers;
 mod signals;
 mod supervisor;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -32,11 +37,13 @@ use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
+  guichet up                            servers and roles until Ctrl-C
   guichet up --servers-only             PostgreSQL and RabbitMQ until Ctrl-C
   guichet up --exec -- cargo test       the same for the time of one command
   guichet up --dir /tmp/other …         a second, separate set of everything
 
-With GUICHET_DATABASE_URL and GUICHET_AMQP_URL set, those servers are used and none is started.";
+With GUICHET_DATABASE_URL and GUICHET_AMQP_URL set, those servers are used and none is started.
+Other GUICHET_… variables reach the roles and go before what `up` would choose for them.";
 
 /// The arguments of `guichet up`.
 #[derive(Debug, clap::Args)]
@@ -61,33 +68,42 @@ pub(crate) struct Up {
 }
 
 /// Runs the command. On the main thread alone: see [`process`] for why.
-pub(crate) async fn run(up: Up) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(up: Up, config: Option<&Path>) -> Result<ExitCode, Failure> {
     let narrator = Narrator::new();
     let existing = servers::existing()?;
     let mut stop = Stop::listen()?;
     let mut home = Home::open(&up.dir)?;
     let mut supervisor = Supervisor::new(Files::of(&home), narrator);
-    let result = work(
-        &up,
-        existing,
-        &mut home,
-        &mut supervisor,
+    let parts = Parts {
+        up: &up,
+        config,
         narrator,
-        &mut stop,
-    )
-    .await;
+    };
+    let result = work(parts, existing, &mut home, &mut supervisor, &mut stop).await;
     supervisor.stop_all().await;
     Ok(result?)
 }
 
+/// What `up` was asked for, and by which means it speaks.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    up: &'a Up,
+    config: Option<&'a Path>,
+    narrator: Narrator,
+}
+
 async fn work(
-    up: &Up,
+    parts: Parts<'_>,
     existing: Option<Urls>,
     home: &mut Home,
     supervisor: &mut Supervisor,
-    narrator: Narrator,
     stop: &mut Stop,
 ) -> Result<ExitCode> {
+    let Parts {
+        up,
+        config,
+        narrator,
+    } = parts;
     let urls = match existing {
         Some(urls) => {
             narrator.say("servers", "using the existing ones of the environment");
@@ -104,6 +120,15 @@ async fn work(
     let env = write_env(home, &urls)?;
     if up.exec {
         return exec::run(&up.command, &urls, stop).await;
+    }
+    if !up.servers_only {
+        select! {
+            started = roles::start(home, supervisor, narrator, &urls, config) => started?,
+            signal = stop.asked() => {
+                stopping(signal, narrator);
+                return Ok(ExitCode::from(signals::exit_code(signal)));
+            }
+        }
     }
     narrator.say(
         "up",

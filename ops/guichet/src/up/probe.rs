@@ -27,6 +27,10 @@ pub(crate) enum Probe {
     Amqp(SocketAddr),
     /// `postmaster.pid` says `ready`, which is what `pg_ctl -w` waits for, too.
     Postmaster(PathBuf),
+    /// `GET /readyz` answers 200.
+    Http(SocketAddr),
+    /// It does not have to: a task that ends by itself.
+    Nothing,
 }
 
 impl Probe {
@@ -48,6 +52,8 @@ impl Probe {
                 Self::Amqp(addr) => greets_amqp(*addr).await.unwrap_or(false),
                 Self::Postmaster(pid_file) => std::fs::read_to_string(pid_file)
                     .is_ok_and(|text| text.lines().nth(7).map(str::trim) == Some("ready")),
+                Self::Nothing => true,
+                Self::Http(addr) => answers_ready(*addr).await.unwrap_or(false),
             }
         };
         timeout(LOOK, look).await.unwrap_or(false)
@@ -60,6 +66,16 @@ async fn greets_amqp(addr: SocketAddr) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(addr).await?;
     stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
     Ok(stream.read_u8().await? == METHOD_FRAME)
+}
+
+/// A request this small needs no client library.
+async fn answers_ready(addr: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(addr).await?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await?;
+    Ok(&status == b"HTTP/1.1 200")
 }
 
 #[cfg(test)]
@@ -88,6 +104,14 @@ mod tests {
         assert!(Probe::Amqp(ready).look().await);
         let other = answering(b"AMQP\x00\x01\x00\x00").await;
         assert!(!Probe::Amqp(other).look().await);
+    }
+
+    #[tokio::test]
+    async fn readyz_must_say_200() {
+        let ready = answering(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        assert!(Probe::Http(ready).look().await);
+        let starting = answering(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
+        assert!(!Probe::Http(starting).look().await);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use futures_util::future::try_join_all;
 use tokio::{
     select,
@@ -96,6 +96,28 @@ impl Supervisor {
             }
         });
         try_join_all(started).await.map(|_| ())
+    }
+
+    /// Runs a process to its end.
+    ///
+    /// # Errors
+    /// It did not end with success: why, and the end of its log.
+    pub(crate) async fn complete(&self, spec: &Spec) -> Result<()> {
+        let mut process = Process::spawn(spec, &self.files)?;
+        let status = match timeout(spec.ready_within, process.ended()).await {
+            Ok(status) => status?,
+            Err(_) => bail!(
+                "{} did not end within {} s (log: {})",
+                spec.name,
+                spec.ready_within.as_secs(),
+                self.files.log(&spec.name).display()
+            ),
+        };
+        if !status.success() {
+            let tail = process.tail.lines().join("\n  | ");
+            bail!("{} failed ({status}):\n  | {tail}", spec.name);
+        }
+        Ok(())
     }
 
     /// Stops one process and forgets it.

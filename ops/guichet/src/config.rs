@@ -1,0 +1,214 @@
+//! The configuration of every role: the sections that the crates define, side by side.
+//!
+//! One file and one environment serve all roles, so the whole is read and a misspelt key of any
+//! section is a problem everywhere. Values are judged only in the sections that a role uses: the
+//! payment simulator needs no secret of the gateway.
+
+use std::{marker::PhantomData, path::Path};
+
+use anyhow::anyhow;
+use runtime::{Secret, config};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::failure::Failure;
+
+/// The variable that names the configuration's file.
+pub(crate) const CONFIG_VARIABLE: &str = "GUICHET_CONFIG";
+
+/// All sections.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) log: runtime::telemetry::Config,
+    pub(crate) admin: runtime::admin::Config,
+    pub(crate) database: Database,
+    pub(crate) amqp: bus::Config,
+    pub(crate) gateway: gateway::Config,
+    pub(crate) orchestrator: engine::Config,
+    pub(crate) worker: workers::Config,
+    pub(crate) fraud: workers::fraud_check::Config,
+    pub(crate) pay: workers::pay::Config,
+    pub(crate) issue: workers::issue::Config,
+    pub(crate) mail: workers::notify::Config,
+    pub(crate) psp: psp::Config,
+}
+
+/// The section `database`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Database {
+    /// `postgres://user:password@host:port/database`.
+    url: Secret,
+    /// Connections of one process at most. 1 to 200.
+    pool_max: usize,
+    /// A statement that runs longer is cancelled by the server. 100 to 600,000.
+    statement_timeout_ms: u64,
+    /// How long a task waits for a free connection. 100 to 60,000.
+    wait_timeout_ms: u64,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        let database::Config {
+            pool_max,
+            statement_timeout_ms,
+            wait_timeout_ms,
+            ..
+        } = database::Config::new("", "");
+        Self {
+            url: Secret::default(),
+            pool_max,
+            statement_timeout_ms,
+            wait_timeout_ms,
+        }
+    }
+}
+
+impl Database {
+    /// For a process that calls itself `name` in the server's statistics.
+    pub(crate) fn named(&self, name: &str) -> database::Config {
+        database::Config {
+            pool_max: self.pool_max,
+            statement_timeout_ms: self.statement_timeout_ms,
+            wait_timeout_ms: self.wait_timeout_ms,
+            ..database::Config::new(self.url.expose(), format!("guichet {name}"))
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let scheme = url::Url::parse(self.url.expose()).map(|url| url.scheme().to_owned());
+        if self.url.is_empty() {
+            problems.push("url is missing: postgres://user:password@host:port/database".to_owned());
+        } else if !matches!(scheme.as_deref(), Ok("postgres" | "postgresql")) {
+            problems.push("url must be postgres://user:password@host:port/database".to_owned());
+        }
+        let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        for (key, value, from, to) in [
+            ("pool_max", wide(self.pool_max), 1, 200),
+            (
+                "statement_timeout_ms",
+                self.statement_timeout_ms,
+                100,
+                600_000,
+            ),
+            ("wait_timeout_ms", self.wait_timeout_ms, 100, 60_000),
+        ] {
+            if !(from..=to).contains(&value) {
+                problems.push(format!("{key} is {value}: must be {from} to {to}"));
+            }
+        }
+        problems
+    }
+}
+
+impl Config {
+    /// Problems by section, each beginning with its key.
+    fn problems(&self) -> Vec<(&'static str, Vec<String>)> {
+        [
+            ("log", self.log.problems()),
+            ("database", self.database.problems()),
+            ("amqp", self.amqp.problems()),
+            ("gateway", self.gateway.problems()),
+            ("orchestrator", self.orchestrator.problems()),
+            ("worker", self.worker.problems()),
+            ("fraud", self.fraud.problems()),
+            ("pay", self.pay.problems()),
+            ("issue", self.issue.problems()),
+            ("mail", self.mail.problems()),
+            ("psp", self.psp.problems()),
+        ]
+        .map(|(section, problems)| {
+            // Some crates name the section, some do not.
+            let prefix = format!("{section}.");
+            let key = |problem: String| match problem.strip_prefix(&prefix) {
+                Some(rest) => rest.to_owned(),
+                None => problem,
+            };
+            (section, problems.into_iter().map(key).collect())
+        })
+        .to_vec()
+    }
+}
+
+/// Who reads the configuration, and so which sections must be sound.
+pub(crate) trait Uses {
+    /// Their names; `log` is everybody's.
+    const SECTIONS: &'static [&'static str];
+}
+
+/// Reads it for `R`: the environment over the file over the defaults.
+///
+/// # Errors
+/// A usage failure with all problems, one a line.
+pub(crate) fn load<R: Uses>(file: Option<&Path>) -> Result<Config, Failure> {
+    config::load::<For<R>>(file, config::environment(), &[CONFIG_VARIABLE])
+        .map(|read| read.config)
+        .map_err(|problems| Failure::usage(anyhow!("the configuration is wrong:\n{problems}")))
+}
+
+struct For<R> {
+    config: Config,
+    reader: PhantomData<R>,
+}
+
+impl<'de, R> Deserialize<'de> for For<R> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self {
+            config: Config::deserialize(deserializer)?,
+            reader: PhantomData,
+        })
+    }
+}
+
+impl<R: Uses> config::Sections for For<R> {
+    fn problems(&self) -> Vec<(&'static str, Vec<String>)> {
+        let mut problems = self.config.problems();
+        problems.retain(|(section, _)| *section == "log" || R::SECTIONS.contains(section));
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Pair;
+    impl Uses for Pair {
+        const SECTIONS: &'static [&'static str] = &["database", "psp"];
+    }
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, String> {
+        let env = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        config::load::<For<Pair>>(None, env, &[])
+            .map(|read| read.config)
+            .map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn only_the_sections_in_use_are_judged() {
+        // The gateway's secret is missing too, and that is nobody's business here.
+        let problems = read(&[]).expect_err("a database is needed");
+        assert_eq!(problems.lines().count(), 1, "{problems}");
+        assert!(problems.contains("url is missing"), "{problems}");
+        let url = ("GUICHET_DATABASE_URL", "postgres://u:hidden@h/d");
+        let config = read(&[url]).expect("sound");
+        assert_eq!(config.database.named("x").url, "postgres://u:hidden@h/d");
+        assert!(!format!("{config:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_a_problem_everywhere_and_all_are_told() {
+        let problems = read(&[
+            ("GUICHET_DATABASE_URL", "mysql://hidden@h"),
+            ("GUICHET_DATABASE_POOL_MAX", "0"),
+            ("GUICHET_GATEWAY_ADRESS", "x"),
+        ])
+        .expect_err("three mistakes");
+        assert_eq!(problems.lines().count(), 3, "{problems}");
+        assert!(problems.contains("GUICHET_GATEWAY_ADRESS"), "{problems}");
+        assert!(!problems.contains("hidden"), "{problems}");
+    }
+}

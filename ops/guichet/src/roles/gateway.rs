@@ -1,0 +1,58 @@
+//! `guichet gateway`: the public HTTP API.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, anyhow};
+use engine::{Client, definitions::Definitions};
+use gateway::App;
+
+use super::{Process, ground::Ground, listen};
+use crate::{
+    config::{self, Uses},
+    failure::Failure,
+};
+
+/// The definition that orders run by.
+const DEFINITION: &str = "order";
+
+struct Gateway;
+
+impl Uses for Gateway {
+    const SECTIONS: &'static [&'static str] = &["database", "amqp", "gateway"];
+}
+
+/// Runs it until it is asked to stop.
+pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
+    let config = config::load::<Gateway>(file)?;
+    let process = Process::start("gateway", &config).await?;
+    let listener = listen("gateway.addr", config.gateway.addr).await?;
+    let check = process.readiness.check("http");
+    let Some(ground) = Ground::open(&process, &config).await? else {
+        return Ok(());
+    };
+    let definitions = Definitions::ours();
+    let client = client(&ground, &definitions).await?;
+    let drain = Duration::from_millis(config.gateway.drain_deadline_ms);
+    let stop = process.shutdown.clone();
+    let pool = ground.pool.clone();
+    let app = App::new(config.gateway, pool, client, definitions, stop.clone());
+    process
+        .tasks
+        .spawn("http", gateway::run(app, listener, stop));
+    check.ready();
+    // The accept loop has its own deadline; this one is for what it leaves behind.
+    let drain = drain + Duration::from_secs(5);
+    Ok(ground.finish(process, drain).await?)
+}
+
+/// Starts orders by the newest version of their definition.
+async fn client(ground: &Ground, definitions: &Definitions) -> Result<Client> {
+    let newest = definitions
+        .iter()
+        .filter(|definition| definition.name == DEFINITION)
+        .max_by_key(|definition| definition.version)
+        .ok_or_else(|| anyhow!("this program has no definition called {DEFINITION}"))?;
+    Client::new(&ground.pool, ground.bus.clone(), definitions, newest.id)
+        .await
+        .context("cannot start orders")
+}

@@ -1,0 +1,38 @@
+//! `guichet orchestrator`: drives the sagas of the shards it owns.
+
+use std::path::Path;
+
+use engine::{Parts, definitions::Definitions};
+
+use super::{DRAIN, Process, ground::Ground};
+use crate::{
+    config::{self, Uses},
+    failure::Failure,
+};
+
+struct Orchestrator;
+
+impl Uses for Orchestrator {
+    const SECTIONS: &'static [&'static str] = &["database", "amqp", "orchestrator"];
+}
+
+/// Runs it until it is asked to stop.
+pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
+    let config = config::load::<Orchestrator>(file)?;
+    let process = Process::start("orchestrator", &config).await?;
+    let ready = process.readiness.check("orchestrator");
+    let Some(ground) = Ground::open(&process, &config).await? else {
+        return Ok(());
+    };
+    let parts = Parts {
+        config: config.orchestrator,
+        node: ground.node.clone(),
+        pool: ground.pool.clone(),
+        bus: ground.bus.clone(),
+        definitions: Definitions::ours(),
+        ready,
+    };
+    let running = engine::run(parts, process.shutdown.clone());
+    process.tasks.spawn("orchestrator", running);
+    Ok(ground.finish(process, DRAIN).await?)
+}
