@@ -1,10 +1,11 @@
 //! Looking inside, and the interventions of people: [`review`]s of held orders and the [`audit`] log
-//! that keeps every one of them.
+//! that keeps every one of them; and the promises as queries ([`check`]).
 //!
 //! It writes rows of reviews, signals and the audit log, and never a saga's: whatever an operator
 //! does, the engine decides what follows.
 
 pub mod audit;
+pub mod check;
 mod error;
 pub mod review;
 

@@ -9,7 +9,9 @@ fn entry(number: usize) -> Entry {
     Entry {
         actor: format!("eve-{number}"),
         action: "review.approve".into(),
-        subject: number.is_multiple_of(2).then(|| Uuid::from_u128(number as u128)),
+        subject: number
+            .is_multiple_of(2)
+            .then(|| Uuid::from_u128(number as u128)),
         reason: "known customer".into(),
         detail: json!({"b": 1.5, "aa": {"n": number, "big": 1e300, "text": "ü\u{1F3AB}"}, "c": [1, null]}),
     }
