@@ -8,7 +8,7 @@
 //! start. Anything else that cannot be read means that someone changed the file, and the start is refused.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -128,7 +128,6 @@ impl Journal {
             self.file.write_all_at(HEADER, 0)?;
             // The cursor stands where the cut-off header ended.
             io::Seek::seek(&mut &self.file, io::SeekFrom::Start(HEADER.len() as u64))?;
-            (&self.file).flush()?;
         }
         self.end = HEADER.len() as u64;
         Ok(Ok(()))

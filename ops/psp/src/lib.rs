@@ -5,8 +5,8 @@
 //! What it does beyond Stripe is under `/_sim`, without authentication: its ledger of money movements
 //! (`/_sim/ledger`), planned faults (`/_sim/faults`) and the page on which payers authenticate.
 //!
-//! How a request runs: it is read ([`call`]) without looking at any state; its idempotency key and the
-//! planned faults are looked up; the pure [`step`] decides; the change and its answer are appended to the
+//! How a request runs: it is read (module `call`) without looking at any state; its idempotency key and the
+//! planned faults are looked up; the pure `step` decides; the change and its answer are appended to the
 //! ledger's file in one write; memory follows; the answer goes out. All state is behind one lock that is held
 //! for some microseconds and never across an await, so requests take effect one after the other. A request
 //! that has to wait first (latency, a slow fault) waits in a task of its own: as at a real provider it takes

@@ -1,11 +1,18 @@
 //! The objects as Stripe's API shows them. Fields that nothing here gives a value are `null`, as there.
 
-use serde::{Serialize, Serializer};
+mod shapes;
 
 use crate::error::StripeError;
 use crate::id;
-use crate::intent::{Charge, ChargeState, Intent, Metadata, Method, Refund, Status};
+use crate::intent::{Charge, ChargeState, Intent, Method, Refund, Status};
 use crate::store::Event;
+use shapes::{
+    Address, BillingDetails, CardView, Checks, Empty, EventData, EventObject, EventRequest,
+    FailureView, MethodDetails, NULL, NextAction, Outcome, RedirectToUrl, Reference,
+};
+pub(crate) use shapes::{
+    ChargeView, ErrorView, EventView, IntentView, ListView, MethodView, RefundView,
+};
 
 /// The version of Stripe's API whose shapes these are.
 pub(crate) const API_VERSION: &str = "2024-06-20";
@@ -38,20 +45,11 @@ impl Expand {
     }
 }
 
-/// What is always `null` here.
-type Null = ();
-const NULL: Null = ();
-
-/// What is always `{}` here.
-#[derive(Serialize)]
-struct Empty {}
-
-/// An id, or the object it names.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Reference<T> {
-    Id(String),
-    Whole(Box<T>),
+/// Makes views of objects.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Viewer<'a> {
+    /// Where the page stands that the payer is sent to, without a slash at the end.
+    pub(crate) pages_url: &'a str,
 }
 
 fn refer<T>(whole: bool, id: impl FnOnce() -> String, object: impl FnOnce() -> T) -> Reference<T> {
@@ -60,262 +58,6 @@ fn refer<T>(whole: bool, id: impl FnOnce() -> String, object: impl FnOnce() -> T
     } else {
         Reference::Id(id())
     }
-}
-
-fn pairs<S: Serializer>(metadata: &Metadata, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(metadata.iter().map(|(key, value)| (key, value)))
-}
-
-/// The pages' base URL and the intent: what most views are made of.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Viewer<'a> {
-    /// Where the page stands that the payer is sent to, without a slash at the end.
-    pub(crate) pages_url: &'a str,
-}
-
-#[derive(Serialize)]
-pub(crate) struct IntentView<'a> {
-    id: &'a str,
-    object: &'static str,
-    amount: i64,
-    amount_capturable: i64,
-    amount_received: i64,
-    application: Null,
-    application_fee_amount: Null,
-    automatic_payment_methods: Null,
-    canceled_at: Option<i64>,
-    cancellation_reason: Option<&'a str>,
-    capture_method: &'static str,
-    client_secret: &'a str,
-    confirmation_method: &'static str,
-    created: i64,
-    currency: &'a str,
-    customer: Null,
-    description: Option<&'a str>,
-    last_payment_error: Option<FailureView<'a>>,
-    latest_charge: Option<Reference<ChargeView<'a>>>,
-    livemode: bool,
-    #[serde(serialize_with = "pairs")]
-    metadata: &'a Metadata,
-    next_action: Option<NextAction<'a>>,
-    on_behalf_of: Null,
-    payment_method: Option<Reference<MethodView<'a>>>,
-    payment_method_options: Empty,
-    payment_method_types: [&'static str; 1],
-    processing: Null,
-    receipt_email: Option<&'a str>,
-    review: Null,
-    setup_future_usage: Null,
-    shipping: Null,
-    source: Null,
-    statement_descriptor: Null,
-    statement_descriptor_suffix: Null,
-    status: &'static str,
-    transfer_data: Null,
-    transfer_group: Null,
-}
-
-#[derive(Serialize)]
-struct NextAction<'a> {
-    redirect_to_url: RedirectToUrl<'a>,
-    #[serde(rename = "type")]
-    kind: &'static str,
-}
-
-#[derive(Serialize)]
-struct RedirectToUrl<'a> {
-    return_url: Option<&'a str>,
-    url: String,
-}
-
-/// The error object, in answers and as `last_payment_error`.
-#[derive(Serialize)]
-struct FailureView<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    charge: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    decline_code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    doc_url: Option<String>,
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    param: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payment_intent: Option<Box<IntentView<'a>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payment_method: Option<MethodView<'a>>,
-    #[serde(rename = "type")]
-    kind: &'static str,
-}
-
-#[derive(Serialize)]
-pub(crate) struct ErrorView<'a> {
-    error: FailureView<'a>,
-}
-
-#[derive(Serialize)]
-pub(crate) struct MethodView<'a> {
-    id: &'a str,
-    object: &'static str,
-    allow_redisplay: &'static str,
-    billing_details: BillingDetails<'a>,
-    card: CardView<'a>,
-    created: i64,
-    customer: Null,
-    livemode: bool,
-    metadata: Empty,
-    #[serde(rename = "type")]
-    kind: &'static str,
-}
-
-#[derive(Serialize)]
-struct BillingDetails<'a> {
-    address: Address,
-    email: Option<&'a str>,
-    name: Null,
-    phone: Null,
-}
-
-#[derive(Serialize, Default)]
-struct Address {
-    city: Null,
-    country: Null,
-    line1: Null,
-    line2: Null,
-    postal_code: Null,
-    state: Null,
-}
-
-#[derive(Serialize)]
-struct CardView<'a> {
-    brand: &'static str,
-    checks: Checks,
-    country: &'static str,
-    exp_month: u8,
-    exp_year: u16,
-    fingerprint: &'a str,
-    funding: &'static str,
-    last4: &'static str,
-    network: &'static str,
-    three_d_secure: Null,
-    wallet: Null,
-}
-
-#[derive(Serialize)]
-struct Checks {
-    address_line1_check: Null,
-    address_postal_code_check: Null,
-    cvc_check: &'static str,
-}
-
-#[derive(Serialize)]
-pub(crate) struct ChargeView<'a> {
-    id: String,
-    object: &'static str,
-    amount: i64,
-    amount_captured: i64,
-    amount_refunded: i64,
-    balance_transaction: Null,
-    billing_details: BillingDetails<'a>,
-    captured: bool,
-    created: i64,
-    currency: &'a str,
-    customer: Null,
-    description: Option<&'a str>,
-    disputed: bool,
-    failure_code: Option<&'static str>,
-    failure_message: Option<String>,
-    fraud_details: Empty,
-    livemode: bool,
-    #[serde(serialize_with = "pairs")]
-    metadata: &'a Metadata,
-    outcome: Outcome,
-    paid: bool,
-    payment_intent: Reference<IntentView<'a>>,
-    payment_method: &'a str,
-    payment_method_details: MethodDetails<'a>,
-    receipt_email: Option<&'a str>,
-    refunded: bool,
-    status: &'static str,
-}
-
-#[derive(Serialize)]
-struct Outcome {
-    network_status: &'static str,
-    reason: Option<&'static str>,
-    risk_level: &'static str,
-    seller_message: &'static str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-}
-
-#[derive(Serialize)]
-struct MethodDetails<'a> {
-    card: CardView<'a>,
-    #[serde(rename = "type")]
-    kind: &'static str,
-}
-
-#[derive(Serialize)]
-pub(crate) struct RefundView<'a> {
-    id: &'a str,
-    object: &'static str,
-    amount: i64,
-    balance_transaction: Null,
-    charge: Reference<ChargeView<'a>>,
-    created: i64,
-    currency: &'a str,
-    #[serde(serialize_with = "pairs")]
-    metadata: &'a Metadata,
-    payment_intent: Reference<IntentView<'a>>,
-    reason: Option<&'a str>,
-    receipt_number: Null,
-    status: &'static str,
-}
-
-/// An event with the object it is about.
-#[derive(Serialize)]
-pub(crate) struct EventView<'a> {
-    id: &'a str,
-    object: &'static str,
-    api_version: &'static str,
-    created: i64,
-    data: EventData<'a>,
-    livemode: bool,
-    pending_webhooks: u8,
-    request: EventRequest<'a>,
-    #[serde(rename = "type")]
-    kind: &'a str,
-}
-
-#[derive(Serialize)]
-struct EventData<'a> {
-    object: EventObject<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum EventObject<'a> {
-    Intent(Box<IntentView<'a>>),
-    Charge(Box<ChargeView<'a>>),
-    Refund(Box<RefundView<'a>>),
-}
-
-#[derive(Serialize)]
-struct EventRequest<'a> {
-    id: &'a str,
-    idempotency_key: Option<&'a str>,
-}
-
-/// A page of a list.
-#[derive(Serialize)]
-pub(crate) struct ListView<T> {
-    pub(crate) object: &'static str,
-    pub(crate) data: Vec<T>,
-    pub(crate) has_more: bool,
-    pub(crate) url: &'static str,
 }
 
 impl<'a> Viewer<'a> {
