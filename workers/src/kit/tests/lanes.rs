@@ -197,20 +197,23 @@ async fn a_killed_workers_batch_comes_again() {
         .await;
     maker.reached(1).await;
     assert_eq!(rig.replies(1).await[0].saga_id, quick);
+    // Whatever is acknowledged because of that answer is so before the next one is published.
+    rig.send(vec![rig.ask(SagaId::new(), Do, "")]).await;
+    rig.replies(1).await;
     runtime.shutdown_background();
     drop(doomed);
     maker.go.add_permits(1);
     // The delivery was not acknowledged, since one of its envelopes was not answered: the heir
     // gets both. One is repeated from the ledger, one goes on from its outside id.
     let heir = rig.worker(Step::outside(maker.clone()));
-    let replies = rig.replies(2).await;
-    let sagas: HashSet<SagaId> = replies.iter().map(|reply| reply.saga_id).collect();
-    assert_eq!(sagas, HashSet::from([slow, quick]));
-    assert!(
-        replies.iter().all(|reply| reply.outcome == Done),
-        "{replies:?}"
-    );
-    assert_eq!(maker.world.confirms(), 2);
+    let mut missing = HashSet::from([slow, quick]);
+    while !missing.is_empty() {
+        for reply in rig.replies(1).await {
+            assert_eq!(reply.outcome, Done, "{reply:?}");
+            missing.remove(&reply.saga_id);
+        }
+    }
+    assert_eq!(maker.world.confirms(), 3);
     heir.stop.cancel();
     heir.running
         .await
