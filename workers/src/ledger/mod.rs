@@ -14,7 +14,7 @@
 //!   where it is made.
 //! - A verdict that finds the row settled by somebody else is not the answer; the row is.
 //!
-//! [`plan`] is the protocol as pure functions; [`open`] executes them for a batch.
+//! [`plan`] is the protocol as pure functions; `open` executes them for a batch.
 
 pub(crate) mod handle;
 pub(crate) mod open;

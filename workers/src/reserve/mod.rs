@@ -3,7 +3,7 @@
 //! The scenario it is made for: a final goes on sale and thousands of orders want the same row of
 //! `stock`. Each batch locks the rows it needs once, in the order of their key, so two workers
 //! never wait for each other in a circle; decides in memory, in order of arrival, with the pure
-//! [`allocate`]; and writes each row once, whatever the number of orders. The CHECK `no_oversell`
+//! [`mod@allocate`]; and writes each row once, whatever the number of orders. The CHECK `no_oversell`
 //! stands behind it.
 //!
 //! What an order took is the output in its ledger row, and exactly that is given back by the undo:
