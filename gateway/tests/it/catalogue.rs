@@ -1,10 +1,10 @@
 //! Reading the catalogue of Paris 2024.
 
-use crate::harness::{Gateway, config, eventually, json, problem};
+use crate::harness::{Gateway, app, config, eventually, json, problem};
+use bus::testing::TestNamespace;
 use chrono::{DateTime, Utc};
 use database::testing::TestDatabase;
 use diesel_async::SimpleAsyncConnection;
-use gateway::App;
 use serde_json::Value;
 use std::{collections::HashSet, sync::Arc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -337,7 +337,9 @@ async fn without_its_database_the_last_copy_is_served() {
     // Long enough that copies age beyond every bound.
     let begun = Instant::now();
     let mut slowest = std::time::Duration::ZERO;
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(50));
     while begun.elapsed().as_secs() < 4 {
+        pace.tick().await;
         let asked = Instant::now();
         assert_eq!(
             gateway.get("/v1/events?limit=1").await["data"],
@@ -355,9 +357,11 @@ async fn without_its_database_the_last_copy_is_served() {
 async fn a_gateway_that_never_saw_its_database_says_so() {
     // Nobody listens on port 1.
     let nowhere = database::Config::new("postgres://nobody@127.0.0.1:1/none", "test");
-    let app = App::new(config(), database::pool(&nowhere).unwrap());
-    let catalogue = Arc::clone(&app.catalogue);
+    let (database, namespace) = (TestDatabase::create().await, TestNamespace::new());
     let stop = CancellationToken::new();
+    let pool = database::pool(&nowhere).unwrap();
+    let (app, _bus) = app(config(), &database, pool, &namespace, &stop).await;
+    let catalogue = Arc::clone(&app.catalogue);
     let _guard = stop.clone().drop_guard();
     tokio::spawn(async move { catalogue.run(stop).await });
     let response = warp::test::request()
@@ -379,9 +383,10 @@ async fn a_gateway_that_never_saw_its_database_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_catalogue_is_an_empty_list() {
     let database = TestDatabase::create().await;
-    let app = App::new(config(), database.pool());
-    let catalogue = Arc::clone(&app.catalogue);
+    let namespace = TestNamespace::new();
     let stop = CancellationToken::new();
+    let (app, _bus) = app(config(), &database, database.pool(), &namespace, &stop).await;
+    let catalogue = Arc::clone(&app.catalogue);
     let _guard = stop.clone().drop_guard();
     tokio::spawn(async move { catalogue.run(stop).await });
     let response = warp::test::request()

@@ -4,7 +4,7 @@ use ::http::{Response, StatusCode};
 use bus::{Bus, testing::TestNamespace};
 use bytes::Bytes;
 use contract::Incarnation;
-use database::testing::TestDatabase;
+use database::{Pool, testing::TestDatabase};
 use diesel_async::SimpleAsyncConnection;
 use gateway::{
     App, Config,
@@ -47,18 +47,8 @@ impl Gateway {
             .await
             .unwrap();
         let stop = CancellationToken::new();
-        let definitions = engine::definitions::Definitions::ours();
-        engine::definitions::register(&mut connection, &definitions)
-            .await
-            .unwrap();
-        let incarnation = Incarnation(database::incarnation(&mut connection).await.unwrap());
         let namespace = TestNamespace::new();
-        let bus = Bus::start(namespace.config(), incarnation, stop.child_token());
-        let pool = database.pool();
-        let client = engine::Client::new(&pool, bus.clone(), &definitions, 1)
-            .await
-            .unwrap();
-        let app = App::new(config, pool, client, definitions, stop.child_token());
+        let (app, bus) = app(config, &database, database.pool(), &namespace, &stop).await;
         let (catalogue, stopped) = (Arc::clone(&app.catalogue), stop.clone());
         tokio::spawn(async move { catalogue.run(stopped).await });
         Self {
@@ -103,6 +93,28 @@ impl Gateway {
             .await
             .unwrap();
     }
+}
+
+/// The state behind the routes, reading by `pool` and starting sagas in `database`.
+pub(crate) async fn app(
+    config: Config,
+    database: &TestDatabase,
+    pool: Pool,
+    namespace: &TestNamespace,
+    stop: &CancellationToken,
+) -> (Arc<App>, Bus) {
+    let definitions = engine::definitions::Definitions::ours();
+    let mut connection = database.connection().await;
+    engine::definitions::register(&mut connection, &definitions)
+        .await
+        .unwrap();
+    let incarnation = Incarnation(database::incarnation(&mut connection).await.unwrap());
+    let bus = Bus::start(namespace.config(), incarnation, stop.child_token());
+    let client = engine::Client::new(&database.pool(), bus.clone(), &definitions, 1)
+        .await
+        .unwrap();
+    let app = App::new(config, pool, client, definitions, stop.child_token());
+    (app, bus)
 }
 
 pub(crate) fn config() -> Config {

@@ -1,6 +1,6 @@
 //! What every route has in common.
 
-use crate::harness::{Gateway, config, problem};
+use crate::harness::{Gateway, app, config, problem};
 use gateway::Config;
 use std::{sync::Arc, time::Duration};
 use tokio::net::TcpListener;
@@ -157,7 +157,8 @@ async fn it_serves_on_a_socket_and_stops_when_asked() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let app = gateway::App::new(config(), gateway.database.pool());
+    let (database, namespace) = (&gateway.database, &gateway.namespace);
+    let (app, _bus) = app(config(), database, database.pool(), namespace, &stop).await;
     let serving = tokio::spawn(gateway::run(Arc::clone(&app), listener, stop.clone()));
     let client = reqwest::Client::new();
     let response = client

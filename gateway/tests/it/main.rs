@@ -9,3 +9,4 @@ mod harness;
 mod http;
 mod load;
 mod openapi;
+mod orders;
