@@ -1,1 +1,9 @@
-//! Tests that prove behaviour from the outside, and the benchmarks
+//! Tests that prove behaviour from the outside, and the benchmarks.
+//!
+//! Here is what several of them use: the world around a role, as real as it can be.
+
+pub mod eventually;
+pub mod orders;
+pub mod provider;
+pub mod smtp_sink;
+pub mod world;

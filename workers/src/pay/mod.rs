@@ -14,6 +14,9 @@
 //! - **Two `do` at once.** Storing the id is conditional: the ledger keeps one id, and a `do` whose
 //!   intent is another one cancels it and steps back. Both confirm the same intent; the provider
 //!   takes one confirmation.
+//! - **The provider refuses to make an intent** (an unknown payment method), while a twin, a moment
+//!   earlier or later, is given one. The refusal takes the intent's place in the ledger before it is
+//!   recorded; whichever of the two comes second steps back.
 //! - **`undo` before the id is stored.** The ledger turns `undone`; storing the id fails; the `do`
 //!   cancels its intent and never confirms.
 //! - **`undo` while the `do` confirms.** The undo has the id. If its cancel comes first, the
@@ -35,6 +38,7 @@
 mod config;
 mod decide;
 mod limit;
+mod say;
 pub mod stripe;
 
 pub use config::Config;
@@ -45,20 +49,17 @@ use crate::{
     kit::{Claim, OrderView, OutsideStep, Verdict, orders},
     ledger::Ledger,
 };
-use contract::{OrderId, SagaId, StepName};
+use contract::{OrderId, Refusal, SagaId, StepName};
 use database::{Clock, Connection, Pool};
 use decide::{Next, next, to_refund_minor};
 use limit::Limiter;
+use say::{Known, known, missing, not_yet, overtaken, retry};
 use std::collections::HashMap;
 use stripe::{Classified, Client, Intent, IntentId, NewIntent, Status};
 
 /// How often one command looks at the intent again and goes on. Each round either changes the
 /// intent's state or ends; no path has more than four.
 const ROUNDS_MAX: u32 = 6;
-
-/// What an undo does not give back for good is recorded under one of the provider's codes; a read
-/// that finds no intent where there was one is this.
-const INTENT_MISSING: &str = "payment_intent_missing";
 
 /// Why the step cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -167,11 +168,12 @@ impl Pay {
         };
         let intent = match self.client.create(&claim.command.effect_key, &new).await {
             Ok(intent) => intent,
-            // Refused or declined, there is nothing that could be confirmed.
-            Err(Classified::Declined(refusal)) => return Ok(Step::End(Verdict::refused(refusal))),
+            Err(Classified::Declined(refusal)) => {
+                return self.refuse_without_intent(claim, refusal, ledger).await;
+            }
             Err(Classified::Invalid { refusal, code }) => {
                 tracing::warn!(%order_id, %code, "the provider refuses to make a payment");
-                return Ok(Step::End(Verdict::refused(refusal)));
+                return self.refuse_without_intent(claim, refusal, ledger).await;
             }
             // Whatever was made is unconfirmed and charges nothing.
             Err(other) => return Ok(Step::End(retry(&other))),
@@ -184,10 +186,24 @@ impl Pay {
             tracing::info!(%order_id, payment_intent = %intent.id, %error,
                 "an intent that nobody will confirm is left behind");
         }
-        Ok(Step::End(Verdict::retry(
-            "overtaken",
-            "The payment is being handled elsewhere.",
-        )))
+        Ok(Step::End(overtaken()))
+    }
+
+    /// Refuses where there is no intent to cancel: takes the intent's place in the ledger, so that no
+    /// twin can go on with an intent of its own.
+    async fn refuse_without_intent(
+        &self,
+        claim: &Claim,
+        refusal: Refusal,
+        ledger: &Ledger,
+    ) -> Result<Step, Error> {
+        let place = say::no_intent(refusal);
+        let taken = ledger.store_outside_id(claim, &place).await?;
+        Ok(Step::End(if taken {
+            Verdict::refused(refusal)
+        } else {
+            overtaken()
+        }))
     }
 
     async fn confirm(
@@ -332,9 +348,10 @@ impl OutsideStep for Pay {
         order: &OrderView,
         ledger: &Ledger,
     ) -> Result<Verdict, Error> {
-        let step = match intent_id(claim)? {
-            None => self.create(claim, order, ledger).await?,
-            Some(id) => match self.client.retrieve(&id).await {
+        let step = match known(claim)? {
+            Known::Nothing => self.create(claim, order, ledger).await?,
+            Known::Refused(refusal) => Step::End(Verdict::refused(refusal)),
+            Known::Intent(id) => match self.client.retrieve(&id).await {
                 Ok(intent) => Step::Look(Box::new(intent)),
                 Err(Classified::Missing) => Step::End(missing(order.id, &id)),
                 // Nothing was asked for in this attempt.
@@ -348,9 +365,8 @@ impl OutsideStep for Pay {
     }
 
     async fn undo(&self, claim: &Claim, order: &OrderView, _: &Ledger) -> Result<Verdict, Error> {
-        let Some(id) = intent_id(claim)? else {
-            self.limiter.give_back(order.id).await?;
-            return Ok(Verdict::done());
+        let Known::Intent(id) = known(claim)? else {
+            return Ok(Verdict::done()); // nothing was charged, and nothing was taken either
         };
         let verdict = match self.client.cancel(&attempt_key(claim), &id).await {
             Ok(intent) if intent.status == Status::Canceled => Verdict::done(),
@@ -369,8 +385,10 @@ impl OutsideStep for Pay {
     }
 
     async fn probe(&self, claim: &Claim, order: &OrderView, _: &Ledger) -> Result<Verdict, Error> {
-        let Some(id) = intent_id(claim)? else {
-            return Ok(Verdict::unknown("not_found", "No payment is known."));
+        let id = match known(claim)? {
+            Known::Intent(id) => id,
+            Known::Refused(refusal) => return Ok(Verdict::refused(refusal)),
+            Known::Nothing => return Ok(Verdict::unknown("not_found", "No payment is known.")),
         };
         let intent = match self.client.retrieve(&id).await {
             Ok(intent) => intent,
@@ -410,64 +428,9 @@ impl Pay {
     }
 }
 
-/// The intent that the ledger knows.
-fn intent_id(claim: &Claim) -> Result<Option<IntentId>, Error> {
-    claim
-        .outside_id()
-        .map(|text| {
-            IntentId::new(text).ok_or_else(|| {
-                Error::BadRow(format!("{} has no payment's id", claim.command.effect_key))
-            })
-        })
-        .transpose()
-}
-
 /// The key of what may be refused today and accepted tomorrow (a cancel while the bank thinks, a
 /// refund during a dispute): each attempt has its own, or the provider would repeat the refusal that
 /// it stored with the key. What keeps these from being done twice is the state of the intent.
 fn attempt_key(claim: &Claim) -> String {
     format!("{}/{}", claim.command.effect_key, claim.command.id)
-}
-
-fn not_yet() -> Verdict {
-    Verdict::retry(
-        "payment_in_progress",
-        "The payment provider has not decided yet.",
-    )
-}
-
-/// Nothing is said about the effect: the next attempt looks at the intent first.
-fn retry(error: &Classified) -> Verdict {
-    let (code, message) = match error {
-        Classified::Credentials => {
-            tracing::error!("the payment provider does not accept pay.secret_key");
-            (
-                "provider_refuses_key",
-                "The payment provider does not let us in.",
-            )
-        }
-        Classified::Busy { .. } => ("provider_busy", "The payment provider asks to wait."),
-        Classified::InProgress => ("payment_in_progress", "The same request is still running."),
-        Classified::NotSent => (
-            "provider_unreachable",
-            "The payment provider cannot be reached.",
-        ),
-        _ => ("provider_failed", "The payment provider failed."),
-    };
-    match error {
-        Classified::Busy {
-            retry_after_ms: Some(ms),
-        } => Verdict::retry_after_ms(code, message, *ms),
-        _ => Verdict::retry(code, message),
-    }
-}
-
-/// The ledger has an id that the provider does not know: another account, or lost data. Nobody can
-/// say what became of the money.
-fn missing(order: OrderId, id: &IntentId) -> Verdict {
-    tracing::error!(order_id = %order, payment_intent = %id, "the provider does not know a payment");
-    Verdict::unknown(
-        INTENT_MISSING,
-        "The payment provider does not know this payment.",
-    )
 }

@@ -1,0 +1,90 @@
+//! What the step says, and what the ledger told it: the small words around [`super::Pay`].
+
+use super::stripe::{Classified, IntentId};
+use crate::{
+    Error,
+    kit::{Claim, Verdict},
+};
+use contract::{OrderId, Refusal};
+
+/// The code for an intent that the ledger knows and the provider does not.
+const INTENT_MISSING: &str = "payment_intent_missing";
+
+/// Stands in the ledger, before the code of the refusal, where the provider refused to make an
+/// intent at all.
+const NO_INTENT: &str = "none:";
+
+/// What the ledger knows of an effect that is claimed.
+pub(super) enum Known {
+    /// Nothing: no intent has been stored.
+    Nothing,
+    /// The one intent of the order.
+    Intent(IntentId),
+    /// That there is none and will be none.
+    Refused(Refusal),
+}
+
+pub(super) fn known(claim: &Claim) -> Result<Known, Error> {
+    let Some(text) = claim.outside_id() else {
+        return Ok(Known::Nothing);
+    };
+    if let Some(code) = text.strip_prefix(NO_INTENT) {
+        let refusal = Refusal::from_code(code).unwrap_or(Refusal::StepFailed);
+        return Ok(Known::Refused(refusal));
+    }
+    let id = IntentId::new(text);
+    let bad = || Error::BadRow(format!("{} has no payment's id", claim.command.effect_key));
+    id.map(Known::Intent).ok_or_else(bad)
+}
+
+/// What takes an intent's place in the ledger when there will be none.
+pub(super) fn no_intent(refusal: Refusal) -> String {
+    format!("{NO_INTENT}{}", refusal.code())
+}
+
+pub(super) fn overtaken() -> Verdict {
+    Verdict::retry("overtaken", "The payment is being handled elsewhere.")
+}
+
+pub(super) fn not_yet() -> Verdict {
+    Verdict::retry(
+        "payment_in_progress",
+        "The payment provider has not decided yet.",
+    )
+}
+
+/// Nothing is said about the effect: the next attempt looks at the intent first.
+pub(super) fn retry(error: &Classified) -> Verdict {
+    let (code, message) = match error {
+        Classified::Credentials => {
+            tracing::error!("the payment provider does not accept pay.secret_key");
+            (
+                "provider_refuses_key",
+                "The payment provider does not let us in.",
+            )
+        }
+        Classified::Busy { .. } => ("provider_busy", "The payment provider asks to wait."),
+        Classified::InProgress => ("payment_in_progress", "The same request is still running."),
+        Classified::NotSent => (
+            "provider_unreachable",
+            "The payment provider cannot be reached.",
+        ),
+        _ => ("provider_failed", "The payment provider failed."),
+    };
+    match error {
+        Classified::Busy {
+            retry_after_ms: Some(ms),
+        } => Verdict::retry_after_ms(code, message, *ms),
+        _ => Verdict::retry(code, message),
+    }
+}
+
+/// The ledger has an id that the provider does not know: another account, or lost data. Nobody can
+/// say what became of the money.
+pub(super) fn missing(order: OrderId, id: &IntentId) -> Verdict {
+    tracing::error!(order_id = %order, payment_intent = %id, "the provider does not know a payment");
+    Verdict::unknown(
+        INTENT_MISSING,
+        "The payment provider does not know this payment.",
+    )
+}
