@@ -1,0 +1,114 @@
+//! Everything that sells a ticket, around one test: a database, a namespace on the broker, a payment
+//! simulator, a mail server, and every role.
+//!
+//! [`World`] runs the roles as tasks of the test's process: quick to start, and any part can be left
+//! out.
+
+pub mod catalogue;
+pub mod ground;
+pub mod judge;
+pub mod roles;
+pub mod shop;
+
+pub use ground::{Ground, Settings};
+pub use judge::{Judge, Stands};
+pub use shop::{Shop, Wish};
+
+use crate::provider::Provider;
+use contract::StepName;
+use roles::Role;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take that should happen soon.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// When there is none within [`PATIENCE`].
+pub async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A whole Guichet in this process.
+pub struct World {
+    /// What it stands on.
+    pub ground: Ground,
+    /// The payment simulator.
+    pub provider: Arc<Provider>,
+    /// A customer's view.
+    pub shop: Shop,
+    /// The books.
+    pub judge: Judge,
+    roles: Vec<Role>,
+}
+
+impl World {
+    /// All of it.
+    pub async fn start() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    /// All of it, with settings of its own.
+    pub async fn with(settings: Settings) -> Self {
+        let mut world = Self::without_workers(settings).await;
+        world.work_on(&StepName::OF_AN_ORDER).await;
+        world
+    }
+
+    /// All but the workers.
+    pub async fn without_workers(settings: Settings) -> Self {
+        let mut world = Self::closed(settings).await;
+        let orchestrator = roles::orchestrator(&world.ground, "orchestrator").await;
+        world.roles.push(orchestrator);
+        world
+    }
+
+    /// A gateway, and nobody behind it.
+    pub async fn closed(settings: Settings) -> Self {
+        let provider = Arc::new(Provider::start(0.0).await);
+        let ground = Ground::lay(settings, provider.url().to_owned()).await;
+        let pool = ground.database.pool();
+        let (gateway, url) = roles::gateway(&ground, pool.clone()).await;
+        Self {
+            shop: Shop::at(&url),
+            judge: Judge::new(pool, Arc::clone(&provider)),
+            roles: vec![gateway],
+            provider,
+            ground,
+        }
+    }
+
+    /// Adds a worker of these steps.
+    pub async fn work_on(&mut self, steps: &[StepName]) {
+        let worker = roles::worker(&self.ground, steps).await;
+        self.roles.push(worker);
+    }
+
+    /// Adds an orchestrator.
+    pub async fn orchestrate(&mut self) {
+        let orchestrator = roles::orchestrator(&self.ground, "orchestrator").await;
+        self.roles.push(orchestrator);
+    }
+
+    /// Waits until every order is at rest, judges, and stops everything in good order.
+    ///
+    /// # Panics
+    /// When a promise is broken, or a role does not stop.
+    pub async fn close(mut self) {
+        self.judge.verdict().await;
+        for role in self.roles.drain(..) {
+            role.stop().await;
+        }
+    }
+}
