@@ -6,7 +6,11 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    config::CONFIG_VARIABLE, operator::catalogue::Load, output::Format, roles::worker::Name, up::Up,
+    config::CONFIG_VARIABLE,
+    operator::{audit, catalogue::Load, review},
+    output::Format,
+    roles::worker::Name,
+    up::Up,
 };
 
 const EXAMPLES: &str = "\
@@ -74,6 +78,14 @@ pub(crate) enum Command {
     /// What is on sale
     #[command(subcommand)]
     Catalogue(Catalogue),
+    /// Orders that are held for a person
+    #[command(subcommand)]
+    Review(Review),
+    /// What people did: a log whose rows hold each other
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Ask the live database whether each promise holds; only reads
+    Check,
     /// What is configured
     #[command(subcommand)]
     Config(Config),
@@ -91,6 +103,26 @@ pub(crate) enum Command {
 pub(crate) enum Catalogue {
     /// Load the events on sale: all or nothing, and again without harm
     Load(Load),
+}
+
+/// `guichet review …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Review {
+    /// List them, the longest waiting first
+    Ls(review::List),
+    /// Let an order go on
+    Approve(review::Decide),
+    /// End an order
+    Reject(review::Decide),
+}
+
+/// `guichet audit …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Walk the chain; fail at the first row that was changed, removed or put in
+    Verify,
+    /// List what people did, newest first
+    Ls(audit::List),
 }
 
 /// `guichet config …`

@@ -15,6 +15,11 @@ impl Failure {
         Self { exit: 4, cause }
     }
 
+    /// Exit code 3: there is no such thing.
+    pub(crate) fn not_found(cause: anyhow::Error) -> Self {
+        Self { exit: 3, cause }
+    }
+
     /// Exit code 2: the request makes no sense as it stands.
     pub(crate) fn usage(cause: anyhow::Error) -> Self {
         Self { exit: 2, cause }

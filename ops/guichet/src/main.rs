@@ -14,10 +14,11 @@ use std::{future::Future, process::ExitCode};
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
+use inspector::review::Decision;
 use tokio::runtime::Builder;
 
 use crate::{
-    cli::{Catalogue, Cli, Command, Config},
+    cli::{Audit, Catalogue, Cli, Command, Config, Review},
     failure::Failure,
 };
 
@@ -52,6 +53,30 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Catalogue(Catalogue::Load(load)) => on(
             Builder::new_multi_thread(),
             operator::catalogue::run(file, format, load),
+        ),
+        Command::Review(Review::Ls(list)) => on(
+            Builder::new_multi_thread(),
+            operator::review::list(file, format, list),
+        ),
+        Command::Review(Review::Approve(decide)) => on(
+            Builder::new_multi_thread(),
+            operator::review::decide(file, format, decide, Decision::Approve),
+        ),
+        Command::Review(Review::Reject(decide)) => on(
+            Builder::new_multi_thread(),
+            operator::review::decide(file, format, decide, Decision::Reject),
+        ),
+        Command::Audit(Audit::Verify) => on(
+            Builder::new_multi_thread(),
+            operator::audit::verify(file, format),
+        ),
+        Command::Audit(Audit::Ls(list)) => on(
+            Builder::new_multi_thread(),
+            operator::audit::list(file, format, list),
+        ),
+        Command::Check => on(
+            Builder::new_multi_thread(),
+            operator::check::run(file, format),
         ),
         Command::Config(Config::Print) => operator::config_print::run(file, format),
         Command::Completions { shell } => {

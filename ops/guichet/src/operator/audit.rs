@@ -7,7 +7,10 @@ use inspector::audit::{self, Filter, Verdict};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{OnDatabase, connect, refused};
+use super::{
+    OnDatabase,
+    intervention::{connect, refused},
+};
 use crate::{
     failure::Failure,
     output::{self, Format},
@@ -44,10 +47,9 @@ struct Whole {
 pub(crate) async fn verify(file: Option<&Path>, format: Format) -> Result<(), Failure> {
     let mut connection = connect::<OnDatabase>(file, "audit").await?;
     match audit::verify(&mut connection).await.map_err(refused)? {
-        Verdict::Broken { id, problem } => Err(anyhow!(
-            "the audit log was tampered with: row {id}: {problem}"
-        )
-        .into()),
+        Verdict::Broken { id, problem } => {
+            Err(anyhow!("the audit log was tampered with: row {id}: {problem}").into())
+        }
         Verdict::Whole(head) => {
             let whole = Whole {
                 rows: head.id,
@@ -73,7 +75,9 @@ pub(crate) async fn list(file: Option<&Path>, format: Format, list: List) -> Res
         before: list.before,
         limit: list.limit,
     };
-    let rows = audit::list(&mut connection, filter).await.map_err(refused)?;
+    let rows = audit::list(&mut connection, filter)
+        .await
+        .map_err(refused)?;
     let header = ["number", "at", "actor", "action", "subject", "reason"];
     Ok(output::rows(format, &header, &rows, |row| {
         vec![
@@ -81,7 +85,8 @@ pub(crate) async fn list(file: Option<&Path>, format: Format, list: List) -> Res
             row.at.format("%F %T").to_string(),
             row.actor.clone(),
             row.action.clone(),
-            row.subject.map_or_else(String::new, |subject| subject.to_string()),
+            row.subject
+                .map_or_else(String::new, |subject| subject.to_string()),
             row.reason.clone(),
         ]
     })?)

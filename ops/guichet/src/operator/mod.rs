@@ -1,8 +1,12 @@
 //! The operator's commands: each does one thing and ends.
 
+pub(crate) mod audit;
 pub(crate) mod catalogue;
+pub(crate) mod check;
 pub(crate) mod config_print;
+mod intervention;
 pub(crate) mod migrate;
+pub(crate) mod review;
 
 use crate::config::Uses;
 

@@ -5,8 +5,12 @@ use std::path::Path;
 use anyhow::Context;
 use contract::OrderId;
 use inspector::review::{self, Decision, Filter};
+use serde::Serialize;
 
-use super::{By, OnDatabase, connect, refused};
+use super::{
+    OnDatabase,
+    intervention::{By, connect, refused},
+};
 use crate::{
     failure::Failure,
     output::{self, Format},
@@ -37,6 +41,12 @@ pub(crate) struct Decide {
     by: By,
 }
 
+#[derive(Serialize)]
+struct Decided {
+    order: OrderId,
+    decision: &'static str,
+}
+
 /// Prints the orders that wait for a person, the longest waiting first.
 pub(crate) async fn list(file: Option<&Path>, format: Format, list: List) -> Result<(), Failure> {
     let mut connection = connect::<OnDatabase>(file, "review").await?;
@@ -44,13 +54,17 @@ pub(crate) async fn list(file: Option<&Path>, format: Format, list: List) -> Res
         state: (list.state != "all").then_some(list.state),
         limit: list.limit,
     };
-    let reviews = review::list(&mut connection, filter).await.map_err(refused)?;
-    let header = ["order", "since", "state", "score", "rules", "tickets", "total", "e-mail", "by"];
+    let reviews = review::list(&mut connection, filter)
+        .await
+        .map_err(refused)?;
+    let header = [
+        "order", "since", "state", "score", "rules", "tickets", "total", "e-mail", "by",
+    ];
     Ok(output::rows(format, &header, &reviews, |review| {
         let rules = review.hits.as_array().map_or(&[][..], Vec::as_slice);
-        let rules = rules.iter().filter_map(|hit| {
-            Some(format!("{}={}", hit["rule"].as_str()?, hit["value"]))
-        });
+        let rules = rules
+            .iter()
+            .filter_map(|hit| Some(format!("{}={}", hit["rule"].as_str()?, hit["value"])));
         vec![
             review.order_id.to_string(),
             review.opened_at.format("%F %T").to_string(),
@@ -68,6 +82,7 @@ pub(crate) async fn list(file: Option<&Path>, format: Format, list: List) -> Res
 /// Decides about an order, once; its saga follows within seconds.
 pub(crate) async fn decide(
     file: Option<&Path>,
+    format: Format,
     decide: Decide,
     decision: Decision,
 ) -> Result<(), Failure> {
@@ -76,12 +91,17 @@ pub(crate) async fn decide(
     review::decide(&mut connection, order, &by.actor, &by.reason, decision)
         .await
         .map_err(refused)?;
-    let what = match decision {
-        Decision::Approve => "approved",
-        Decision::Reject => "rejected",
+    let decided = Decided {
+        order,
+        decision: match decision {
+            Decision::Approve => "approved",
+            Decision::Reject => "rejected",
+        },
     };
-    output::print(&format!("{what} order {order}\n"))
-        .context("it is decided, but that could not be written")?;
+    output::one(format, &decided, |decided| {
+        vec![(decided.decision, decided.order.to_string())]
+    })
+    .context("it is decided, but that could not be written")?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ mod queries;
 #[cfg(test)]
 mod tests;
 
-pub use queries::QUERIES;
+use queries::QUERIES;
 
 use crate::{
     Error,
@@ -22,18 +22,33 @@ use serde::Serialize;
 /// Rows that are reported per query; the number of the others is not counted.
 pub const ROWS_MAX: usize = 100;
 
+/// What is checked beside the queries; it is [`audit::verify`], no single query can walk a chain.
+pub const AUDIT_CHAIN: Statement = Statement {
+    name: "audit-chain",
+    promise: "tamper-evident",
+    says: "Each row of the audit log follows from the one before.",
+};
+
 /// How long one query may take.
 const TIMEOUT_MS: u32 = 600_000;
 
-/// An invariant as a query that returns the rows which violate it.
+/// What must be true.
 #[derive(Clone, Copy, Debug)]
-pub struct Query {
+pub struct Statement {
     /// Its name.
     pub name: &'static str,
     /// The promise that it guards, as in the README.
     pub promise: &'static str,
-    /// What must be true.
+    /// What it says.
     pub says: &'static str,
+}
+
+/// An invariant as a query that returns the rows which violate it.
+#[derive(Clone, Copy, Debug)]
+struct Query {
+    name: &'static str,
+    promise: &'static str,
+    says: &'static str,
     /// Returns `subject` and `detail` as text.
     sql: &'static str,
 }
@@ -97,6 +112,16 @@ struct ApartRow {
     currency: String,
 }
 
+/// Everything that [`run`] checks.
+pub fn statements() -> impl Iterator<Item = Statement> {
+    let of_queries = QUERIES.iter().map(|query| Statement {
+        name: query.name,
+        promise: query.promise,
+        says: query.says,
+    });
+    of_queries.chain([AUDIT_CHAIN])
+}
+
 /// Runs every query in one snapshot.
 ///
 /// # Errors
@@ -115,8 +140,8 @@ pub async fn run(connection: &mut Connection) -> Result<Report, Error> {
             }
             if let Verdict::Broken { id, problem } = audit::verify(connection).await? {
                 report.findings.push(Finding {
-                    check: "audit-chain",
-                    promise: "tamper-evident",
+                    check: AUDIT_CHAIN.name,
+                    promise: AUDIT_CHAIN.promise,
                     subject: format!("audit {id}"),
                     detail: problem,
                 });

@@ -4,7 +4,7 @@
 use super::Query;
 
 /// All of them.
-pub const QUERIES: &[Query] = &[
+pub(super) const QUERIES: &[Query] = &[
     Query {
         name: "stock-is-held-by-orders",
         promise: "no-oversell",

@@ -1,0 +1,45 @@
+//! What commands have in common that look into the database or intervene.
+
+use std::path::Path;
+
+use anyhow::Context;
+use inspector::Error;
+
+use crate::{
+    config::{self, Uses},
+    failure::Failure,
+};
+
+/// Who intervenes, and why: both go into the audit log.
+#[derive(Debug, clap::Args)]
+pub(crate) struct By {
+    /// Why; kept in the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+
+    /// Who you are; kept in the audit log
+    #[arg(long = "as", value_name = "NAME", env = "USER")]
+    pub(crate) actor: String,
+}
+
+/// A connection of the command's own.
+pub(crate) async fn connect<R: Uses>(
+    file: Option<&Path>,
+    name: &str,
+) -> Result<database::Connection, Failure> {
+    let database = config::load::<R>(file)?.database.named(name);
+    let connection = database::connect(&database)
+        .await
+        .context("cannot reach the database")?;
+    Ok(connection)
+}
+
+/// The exit code of what the inspector refuses.
+pub(crate) fn refused(error: Error) -> Failure {
+    match error {
+        Error::NotFound { .. } => Failure::not_found(error.into()),
+        Error::Conflict(_) => Failure::conflict(error.into()),
+        Error::BadRequest(_) => Failure::usage(error.into()),
+        Error::BadRow(_) | Error::Database(_) => anyhow::Error::from(error).into(),
+    }
+}
