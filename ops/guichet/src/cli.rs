@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::{
     config::CONFIG_VARIABLE,
-    operator::{audit, catalogue::Load, review},
+    operator::{audit, catalogue::Load, review, saga},
     output::Format,
     roles::worker::Name,
     up::Up,
@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// What is on sale
     #[command(subcommand)]
     Catalogue(Catalogue),
+    /// Sagas: what an order is at and what happened to it
+    #[command(subcommand)]
+    Saga(Saga),
     /// Orders that are held for a person
     #[command(subcommand)]
     Review(Review),
@@ -103,6 +106,15 @@ pub(crate) enum Command {
 pub(crate) enum Catalogue {
     /// Load the events on sale: all or nothing, and again without harm
     Load(Load),
+}
+
+/// `guichet saga …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Saga {
+    /// List them, the newest first
+    Ls(saga::List),
+    /// One saga: its state, its timeline, and what is in force
+    Show(saga::Show),
 }
 
 /// `guichet review …`

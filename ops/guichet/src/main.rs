@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod demo;
 mod failure;
 mod operator;
 mod output;
@@ -18,7 +19,7 @@ use inspector::review::Decision;
 use tokio::runtime::Builder;
 
 use crate::{
-    cli::{Audit, Catalogue, Cli, Command, Config, Review},
+    cli::{Audit, Catalogue, Cli, Command, Config, Review, Saga},
     failure::Failure,
 };
 
@@ -53,6 +54,14 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Catalogue(Catalogue::Load(load)) => on(
             Builder::new_multi_thread(),
             operator::catalogue::run(file, format, load),
+        ),
+        Command::Saga(Saga::Ls(list)) => on(
+            Builder::new_multi_thread(),
+            operator::saga::list(file, format, list),
+        ),
+        Command::Saga(Saga::Show(show)) => on(
+            Builder::new_multi_thread(),
+            operator::saga::show(file, format, show),
         ),
         Command::Review(Review::Ls(list)) => on(
             Builder::new_multi_thread(),

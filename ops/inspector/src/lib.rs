@@ -8,5 +8,6 @@ pub mod audit;
 pub mod check;
 mod error;
 pub mod review;
+pub mod sagas;
 
 pub use error::Error;

@@ -7,6 +7,8 @@ pub(crate) mod config_print;
 mod intervention;
 pub(crate) mod migrate;
 pub(crate) mod review;
+pub(crate) mod saga;
+pub(crate) mod timeline;
 
 use crate::config::Uses;
 

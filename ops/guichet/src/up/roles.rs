@@ -22,7 +22,10 @@ use super::{
     servers::{AMQP_URL, DATABASE_URL, Urls},
     supervisor::Supervisor,
 };
-use crate::output::{self, Format};
+use crate::{
+    demo::Places,
+    output::{self, Format},
+};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A role drains for up to 15 s, a worker longer by its slowest effect.
@@ -30,10 +33,18 @@ const STOP_WITHIN: Duration = Duration::from_secs(50);
 /// Migrations of a large database take their time.
 const TASK_WITHIN: Duration = Duration::from_secs(600);
 
+/// How this program is called.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Command<'a> {
+    /// Its file.
+    pub(crate) program: &'a Path,
+    /// The configuration's file, if one was given.
+    pub(crate) config: Option<&'a Path>,
+}
+
 /// What is common to the commands of one `up`.
 struct Plan<'a> {
-    program: PathBuf,
-    config: Option<&'a Path>,
+    command: Command<'a>,
     checkout: PathBuf,
     env: Vec<(String, OsString)>,
 }
@@ -45,19 +56,18 @@ struct Address {
     admin: String,
 }
 
-/// Migrates, loads the catalogue, starts the roles and prints where they are.
+/// Migrates, loads the catalogue, starts the roles, and prints and returns where they are.
 pub(crate) async fn start(
     home: &mut Home,
     supervisor: &mut Supervisor,
     narrator: Narrator,
     urls: &Urls,
-    config: Option<&Path>,
-) -> Result<()> {
+    command: Command<'_>,
+) -> Result<Places> {
     let gateway = home.port("gateway", Some(8080))?;
     let psp = home.port("psp", Some(8082))?;
     let plan = Plan {
-        program: env::current_exe().context("cannot find this program's own file")?,
-        config,
+        command,
         checkout: env::current_dir().context("there is no working directory")?,
         env: environment(home, urls, gateway, psp)?,
     };
@@ -116,13 +126,19 @@ pub(crate) async fn start(
         &["role", "address", "metrics"],
         &addresses,
         |row| vec![row.role.to_owned(), row.url.clone(), row.admin.clone()],
-    )
+    )?;
+    Ok(Places {
+        gateway: format!("http://{}", loopback(gateway)),
+        psp: format!("http://{}", loopback(psp)),
+        database: urls.database.clone(),
+        mail: home.path("mail"),
+    })
 }
 
 impl Plan<'_> {
     fn spec(&self, name: &str, arguments: &[&str], env: Vec<(String, OsString)>) -> Spec {
-        let mut command: Vec<OsString> = vec![self.program.clone().into()];
-        if let Some(config) = self.config {
+        let mut command: Vec<OsString> = vec![self.command.program.into()];
+        if let Some(config) = self.command.config {
             command.extend(["--config".into(), config.into()]);
         }
         command.extend(arguments.iter().map(OsString::from));

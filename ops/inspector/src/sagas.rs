@@ -1,0 +1,219 @@
+//! Sagas as an operator finds them.
+
+use crate::Error;
+use chrono::{DateTime, Utc};
+use contract::SagaId;
+use database::Connection;
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use engine::definitions::Definitions;
+use saga::{Flags, State};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// Which sagas.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only those in this state: `running`, `waiting`, `compensating`, `completed`, `compensated`,
+    /// `abandoned`.
+    pub state: Option<String>,
+    /// Only those that need a person.
+    pub attention: bool,
+    /// Only those that have not ended.
+    pub live: bool,
+    /// So many at most, 1 to 1000; the newest first.
+    pub limit: i64,
+}
+
+/// One saga in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Its id; an order's saga has the order's.
+    pub id: Uuid,
+    /// Name and version of its definition, or its number if this program does not know it.
+    pub definition: String,
+    /// Where it is.
+    pub state: &'static str,
+    /// What it is at, as `pay do #2`.
+    pub at: Option<String>,
+    /// Why it ends.
+    pub reason: Option<String>,
+    /// `attention`, `held`.
+    pub flags: Vec<&'static str>,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// When it will be looked at again.
+    pub wake_at: Option<DateTime<Utc>>,
+}
+
+database::statement! {
+    /// Sagas, the newest first: id, definition, state, flags, step, kind, attempt, reason, updated,
+    /// wake (milliseconds).
+    struct ListSagas {
+        state: Option<i16> => Nullable<SmallInt>,
+        attention: bool => Bool,
+        live: bool => Bool,
+        most: i64 => BigInt,
+    } -> (
+        SqlUuid, SmallInt, SmallInt, SmallInt, Nullable<SmallInt>, Nullable<SmallInt>, SmallInt,
+        Nullable<Text>, BigInt, Nullable<BigInt>,
+    ) =
+    "WITH given AS (SELECT {state} AS state, {attention} AS attention, {live} AS live)
+     SELECT s.id, s.definition, s.state, s.flags, s.step, s.kind, s.attempt, s.reason,
+            (extract(epoch FROM s.updated_at) * 1000)::bigint,
+            (extract(epoch FROM s.wake_at) * 1000)::bigint
+     FROM sagas s, given g
+     WHERE (g.state IS NULL OR s.state = g.state)
+       AND (NOT g.attention OR s.flags & 4 <> 0)
+       AND (NOT g.live OR NOT s.ended)
+     ORDER BY s.id DESC LIMIT {most}"
+}
+
+#[derive(diesel::Queryable)]
+struct Stored {
+    id: Uuid,
+    definition: i16,
+    state: i16,
+    flags: i16,
+    step: Option<i16>,
+    kind: Option<i16>,
+    attempt: i16,
+    reason: Option<String>,
+    updated_ms: i64,
+    wake_ms: Option<i64>,
+}
+
+/// Sagas by a filter.
+///
+/// # Errors
+/// There is no such state, the limit is out of its bounds, or the database fails.
+pub async fn list(
+    connection: &mut Connection,
+    definitions: &Definitions,
+    filter: &Filter,
+) -> Result<Vec<Row>, Error> {
+    let state = match &filter.state {
+        None => None,
+        Some(name) => match State::ALL.into_iter().find(|state| state.name() == name) {
+            Some(state) => Some(state as i16),
+            None => return Err(Error::BadRequest(format!("there is no state `{name}`"))),
+        },
+    };
+    if !(1..=1000).contains(&filter.limit) {
+        return Err(Error::BadRequest("the limit must be 1 to 1000".to_owned()));
+    }
+    let statement = ListSagas {
+        state,
+        attention: filter.attention,
+        live: filter.live,
+        most: filter.limit,
+    };
+    let stored: Vec<Stored> = statement.load(connection).await?;
+    Ok(stored
+        .into_iter()
+        .map(|row| shown(row, definitions))
+        .collect())
+}
+
+fn shown(row: Stored, definitions: &Definitions) -> Row {
+    let definition = definitions.get(row.definition);
+    let step = row.step.and_then(|number| {
+        let number = u8::try_from(number).ok()?;
+        Some(definition?.step(number)?.name.to_string())
+    });
+    let kind = match row.kind {
+        Some(1) => "do",
+        Some(2) => "undo",
+        Some(3) => "probe",
+        _ => "",
+    };
+    let flags = Flags::from_bits(row.flags);
+    let marks = [(flags.attention, "attention"), (flags.held, "held")];
+    let time = |ms| DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    Row {
+        id: row.id,
+        definition: definition.map_or_else(|| row.definition.to_string(), |d| d.label()),
+        state: State::from_number(row.state).map_or("unknown", State::name),
+        at: step.map(|step| format!("{step} {kind} #{}", row.attempt)),
+        reason: row.reason,
+        flags: marks
+            .into_iter()
+            .filter_map(|(on, name)| on.then_some(name))
+            .collect(),
+        started_at: time(SagaId(row.id).created_at_ms()),
+        updated_at: time(row.updated_ms),
+        wake_at: row.wake_ms.map(time),
+    }
+}
+
+database::statement! {
+    /// The ledger of one saga: step, state, outside id, output, error, refusal of the undo.
+    struct ReadEffects {
+        id: Uuid => SqlUuid,
+    } -> (
+        Text, SmallInt, Nullable<Text>, Nullable<diesel::sql_types::Jsonb>,
+        Nullable<diesel::sql_types::Jsonb>, Nullable<diesel::sql_types::Jsonb>, Integer,
+    ) =
+    "SELECT step, state, outside_id, output, error, undo_refusal,
+            definition::integer
+     FROM effects WHERE saga_id = {id} ORDER BY claimed_at, step"
+}
+
+/// What a step brought about.
+#[derive(Clone, Debug, Serialize)]
+pub struct Effect {
+    /// The step.
+    pub step: String,
+    /// `claimed`, `done`, `rejected` or `undone`.
+    pub state: &'static str,
+    /// What it is called outside, such as the payment intent.
+    pub outside_id: Option<String>,
+    /// What it produced.
+    pub output: Option<serde_json::Value>,
+    /// Why it was refused.
+    pub error: Option<serde_json::Value>,
+    /// Why its undo was refused.
+    pub undo_refusal: Option<serde_json::Value>,
+    /// Number of the definition that decided it.
+    pub definition: i32,
+}
+
+type EffectRow = (
+    String,
+    i16,
+    Option<String>,
+    Option<serde_json::Value>,
+    Option<serde_json::Value>,
+    Option<serde_json::Value>,
+    i32,
+);
+
+/// The effect ledger of a saga.
+///
+/// # Errors
+/// The database fails.
+pub async fn effects(connection: &mut Connection, id: SagaId) -> Result<Vec<Effect>, Error> {
+    let rows: Vec<EffectRow> = ReadEffects { id: id.0 }.load(connection).await?;
+    Ok(rows
+        .into_iter()
+        .map(
+            |(step, state, outside_id, output, error, undo_refusal, definition)| Effect {
+                step,
+                state: match state {
+                    1 => "claimed",
+                    2 => "done",
+                    3 => "rejected",
+                    4 => "undone",
+                    _ => "unknown",
+                },
+                outside_id,
+                output,
+                error,
+                undo_refusal,
+                definition,
+            },
+        )
+        .collect())
+}
