@@ -35,7 +35,7 @@ pub struct Balance {
 pub struct Provider {
     url: String,
     http: reqwest::Client,
-    ledger: PathBuf,
+    ledger: Option<PathBuf>,
     stop: CancellationToken,
     running: Option<JoinHandle<Result<(), psp::Error>>>,
 }
@@ -66,9 +66,21 @@ impl Provider {
         Self {
             url: format!("http://{addr}"),
             http: reqwest::Client::new(),
-            ledger,
+            ledger: Some(ledger),
             stop,
             running: Some(running),
+        }
+    }
+
+    /// The one at this address, which somebody else runs.
+    #[must_use]
+    pub fn at(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            http: reqwest::Client::new(),
+            ledger: None,
+            stop: CancellationToken::new(),
+            running: None,
         }
     }
 
@@ -84,6 +96,14 @@ impl Provider {
     /// When the simulator refuses the plan.
     pub async fn plan(&self, order: Uuid, on: &str, fault: &Value, times: u32) {
         let matching = json!({ "order_id": order.to_string() });
+        self.plan_for(&matching, on, fault, times).await;
+    }
+
+    /// Plans a fault for requests that match, such as `{"receipt_email": …}`.
+    ///
+    /// # Panics
+    /// When the simulator refuses the plan.
+    pub async fn plan_for(&self, matching: &Value, on: &str, fault: &Value, times: u32) {
         let plan = json!({ "match": matching, "on": on, "fault": fault, "times": times });
         let request = self
             .http
@@ -203,6 +223,8 @@ impl Drop for Provider {
             running.abort();
         }
         // It is in the temporary directory; whatever stays there harms nobody.
-        let _ = std::fs::remove_file(&self.ledger);
+        if let Some(ledger) = &self.ledger {
+            let _ = std::fs::remove_file(ledger);
+        }
     }
 }

@@ -6,7 +6,7 @@ use diesel::sql_types::{
     Array, BigInt, Binary, Inet, Integer, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid,
 };
 use ipnet::IpNet;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::IpAddr;
 use uuid::Uuid;
 
@@ -118,12 +118,9 @@ impl InsertOrders {
             })
             .collect();
         let attendees = |line: &Line| {
-            line.attendees.as_ref().map(|names| {
-                names
-                    .iter()
-                    .map(|name| Value::from(name.as_str()))
-                    .collect()
-            })
+            line.attendees
+                .as_ref()
+                .map(|names| names.iter().map(|name| json!({ "name": name })).collect())
         };
         Self {
             scopes: text(|new| new.scope),

@@ -104,7 +104,7 @@ database::statement! {
 /// Reads orders with their items; those that do not exist are missing from the map.
 ///
 /// # Errors
-/// The database cannot be asked, or holds a currency that is none.
+/// The database cannot be asked, or holds a currency that is none or attendees that are no names.
 pub async fn orders(
     connection: &mut Connection,
     ids: &[OrderId],
@@ -119,7 +119,7 @@ pub async fn orders(
             event_id: EventId(item.2),
             unit_amount_minor: item.3,
             quantity: item.4,
-            attendees: attendees(item.5),
+            attendees: attendees(order.0, item.5)?,
         };
         let id = OrderId(order.0);
         if let Some(view) = views.get_mut(&id) {
@@ -150,11 +150,16 @@ pub async fn orders(
     Ok(views)
 }
 
-fn attendees(value: Option<Value>) -> Vec<String> {
-    value
-        .and_then(|value| serde_json::from_value::<Vec<Attendee>>(value).ok())
-        .unwrap_or_default()
+/// An empty list where none were named. What cannot be read is not taken for none: the tickets would
+/// bear the wrong names.
+fn attendees(order: Uuid, value: Option<Value>) -> Result<Vec<String>, Error> {
+    let Some(value) = value else {
+        return Ok(Vec::new());
+    };
+    let attendees: Vec<Attendee> = serde_json::from_value(value)
+        .map_err(|_| Error::BadRow(format!("order {order} has unreadable attendees")))?;
+    Ok(attendees
         .into_iter()
         .map(|attendee| attendee.name)
-        .collect()
+        .collect())
 }
