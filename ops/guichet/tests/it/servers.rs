@@ -1,159 +1,17 @@
-//! The private servers of `guichet up`, from outside: the real binary, the real PostgreSQL and
-//! RabbitMQ, each test in a folder of its own. That the tests run side by side shows that two
-//! checkouts do not collide.
+//! The private servers of `guichet up`: the real PostgreSQL and RabbitMQ.
 
 use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::{Pid, Uid},
+    unistd::Uid,
 };
 
-/// No step of a test takes longer, not even on a machine that compiles at the same time.
-const DEADLINE: Duration = Duration::from_secs(240);
-
-/// A checkout: a folder for `.guichet`, removed at the end with whatever is linked from it.
-struct Checkout(PathBuf);
-
-impl Checkout {
-    /// With `mode` 0o700 the servers' own users cannot enter it.
-    fn new(mode: u32) -> Self {
-        let name = format!("guichet-up-{:016x}", rand::random::<u64>());
-        let path = std::env::temp_dir().join(name);
-        fs::DirBuilder::new()
-            .mode(mode)
-            .create(&path)
-            .expect("the temporary folder is writable");
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))
-            .expect("it is ours");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(".guichet").join(name)
-    }
-
-    fn up(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_guichet"));
-        command
-            .current_dir(&self.0)
-            .arg("up")
-            .args(arguments)
-            .env_remove("GUICHET_DATABASE_URL")
-            .env_remove("GUICHET_AMQP_URL")
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Runs a shell script with the servers up.
-    fn exec(&self, script: &str) -> Output {
-        self.up(&["--exec", "--", "sh", "-ec", script])
-            .output()
-            .expect("the binary runs")
-    }
-
-    /// Starts the servers and waits until they are ready.
-    fn servers(&self) -> Running {
-        let _ = fs::remove_file(self.path("env"));
-        let child = self
-            .up(&["--servers-only"])
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the binary runs");
-        let mut running = Running(child);
-        eventually("the servers are ready", || {
-            let ended = running.0.try_wait().expect("it can be asked");
-            assert!(ended.is_none(), "up ended: {ended:?}");
-            self.path("env").exists()
-        });
-        running
-    }
-
-    fn port(&self, name: &str) -> u16 {
-        let state = fs::read_to_string(self.path("state")).expect("written");
-        let line = state
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("{name} = ")))
-            .unwrap_or_else(|| panic!("no {name} in {state}"));
-        line.parse().expect("a port")
-    }
-
-    fn pid_of(&self, name: &str) -> Option<Pid> {
-        let record = fs::read_to_string(self.path("run").join(name)).ok()?;
-        let pid = record.split_whitespace().next()?.parse().ok()?;
-        Some(Pid::from_raw(pid))
-    }
-
-    /// Processes that work in one of our folders.
-    fn processes(&self) -> Vec<String> {
-        let homes: Vec<PathBuf> = ["postgres", "rabbitmq"]
-            .iter()
-            .filter_map(|name| self.path(name).canonicalize().ok())
-            .collect();
-        let inside = |dir: &Path| homes.iter().any(|home| dir.starts_with(home));
-        fs::read_dir("/proc")
-            .expect("Linux has it")
-            .flatten()
-            .filter(|entry| fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| inside(&cwd)))
-            .map(|entry| {
-                let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-                format!("{} {}", entry.file_name().to_string_lossy(), name.trim())
-            })
-            .collect()
-    }
-}
-
-impl Drop for Checkout {
-    fn drop(&mut self) {
-        for name in ["postgres", "rabbitmq"] {
-            if let Ok(target) = fs::read_link(self.path(name))
-                && let Some(elsewhere) = target.parent()
-            {
-                let _ = fs::remove_dir_all(elsewhere);
-            }
-        }
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// `up`, told to stop when the test ends early.
-struct Running(Child);
-
-impl Running {
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.0.id()).expect("ids are small");
-        kill(Pid::from_raw(pid), signal).expect("it runs");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            self.signal(Signal::SIGTERM);
-            let _ = self.0.wait();
-        }
-    }
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(
-            began.elapsed() < DEADLINE,
-            "not within the deadline: {what}"
-        );
-        sleep(Duration::from_millis(50));
-    }
-}
+use crate::checkout::{Checkout, eventually, text};
 
 fn greets_amqp(port: u16) -> bool {
     let greet = || -> std::io::Result<u8> {
@@ -164,15 +22,6 @@ fn greets_amqp(port: u16) -> bool {
         Ok(frame[0])
     };
     matches!(greet(), Ok(1))
-}
-
-fn text(output: &Output) -> String {
-    format!(
-        "{}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
 }
 
 #[test]
