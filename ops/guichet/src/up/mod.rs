@@ -26,19 +26,21 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use tokio::select;
 
+pub(crate) use self::narrator::Narrator;
 use self::{
     home::{Home, write_private},
-    narrator::Narrator,
     process::Files,
     servers::{AMQP_URL, DATABASE_URL, Urls},
     signals::Stop,
     supervisor::Supervisor,
 };
-use crate::failure::Failure;
+use crate::{demo, failure::Failure};
 
 const EXAMPLES: &str = "\
 Examples:
-  guichet up                            servers and roles until Ctrl-C
+  guichet up                            servers, roles, demo orders; then on until Ctrl-C
+  guichet up --once                     the same, but stop after the demo orders
+  guichet up --orders 1000              sell a thousand more
   guichet up --servers-only             PostgreSQL and RabbitMQ until Ctrl-C
   guichet up --exec -- cargo test       the same for the time of one command
   guichet up --dir /tmp/other …         a second, separate set of everything
@@ -53,6 +55,15 @@ pub(crate) struct Up {
     /// Where data, logs, secrets and the chosen ports are kept
     #[arg(long, value_name = "DIR", default_value = ".guichet")]
     dir: PathBuf,
+
+    /// Sell the demo orders, one for each way an order can end, and stop; fails unless each ended so
+    #[arg(long, conflicts_with_all = ["servers_only", "exec"])]
+    once: bool,
+
+    /// Sell so many more orders once everything is up
+    #[arg(long, value_name = "N", conflicts_with_all = ["servers_only", "exec"],
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    orders: Option<u32>,
 
     /// Start PostgreSQL and RabbitMQ only
     #[arg(long, conflicts_with = "exec")]
@@ -128,13 +139,25 @@ async fn work(
         return exec::run(&up.command, &urls, stop).await;
     }
     if !up.servers_only {
-        let command = roles::Command { program, config };
-        select! {
-            started = roles::start(home, supervisor, narrator, &urls, command) => started?,
+        let selling = async {
+            let command = roles::Command { program, config };
+            let places = roles::start(home, supervisor, narrator, &urls, command).await?;
+            sell(up, places, narrator).await
+        };
+        let good = select! {
+            sold = selling => sold?,
             signal = stop.asked() => {
                 stopping(signal, narrator);
                 return Ok(ExitCode::from(signals::exit_code(signal)));
             }
+        };
+        if up.once {
+            narrator.say("up", "stopping");
+            return Ok(if good {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
         }
     }
     narrator.say(
@@ -147,6 +170,15 @@ async fn work(
     let signal = stop.asked().await;
     stopping(signal, narrator);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The demo orders, and as many more as were asked for. Whether all ended as they should.
+async fn sell(up: &Up, places: demo::Places, narrator: Narrator) -> Result<bool> {
+    let ends = demo::every_end(places.clone(), narrator).await?;
+    match up.orders {
+        Some(count) => Ok(demo::many(places, count, narrator).await? && ends),
+        None => Ok(ends),
+    }
 }
 
 fn stopping(signal: Signal, narrator: Narrator) {

@@ -22,7 +22,10 @@ use super::{
     servers::{AMQP_URL, DATABASE_URL, Urls},
     supervisor::Supervisor,
 };
-use crate::output::{self, Format};
+use crate::{
+    demo::Places,
+    output::{self, Format},
+};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A role drains for up to 15 s, a worker longer by its slowest effect.
@@ -53,14 +56,14 @@ struct Address {
     admin: String,
 }
 
-/// Migrates, loads the catalogue, starts the roles and prints where they are.
+/// Migrates, loads the catalogue, starts the roles, and prints and returns where they are.
 pub(crate) async fn start(
     home: &mut Home,
     supervisor: &mut Supervisor,
     narrator: Narrator,
     urls: &Urls,
     command: Command<'_>,
-) -> Result<()> {
+) -> Result<Places> {
     let gateway = home.port("gateway", Some(8080))?;
     let psp = home.port("psp", Some(8082))?;
     let plan = Plan {
@@ -123,7 +126,13 @@ pub(crate) async fn start(
         &["role", "address", "metrics"],
         &addresses,
         |row| vec![row.role.to_owned(), row.url.clone(), row.admin.clone()],
-    )
+    )?;
+    Ok(Places {
+        gateway: format!("http://{}", loopback(gateway)),
+        psp: format!("http://{}", loopback(psp)),
+        database: urls.database.clone(),
+        mail: home.path("mail"),
+    })
 }
 
 impl Plan<'_> {
