@@ -7,7 +7,7 @@
 //! takes from each counter comes out as one sum, to be written once.
 
 use super::{
-    config::Config,
+    config::{Config, VelocityRule},
     facts::OrderFacts,
     rules::{Assessment, CounterKey, Counters, Decision, Need, assess, needs},
     subject::Subject,
@@ -32,7 +32,7 @@ pub fn decide(orders: &[OrderFacts], mut counters: Counters, config: &Config) ->
     let mut assessments = Vec::with_capacity(orders.len());
     let mut takes = Vec::new();
     for order in orders {
-        for subject in counted_subjects(order, config) {
+        for (subject, _) in counted_subjects(order, config) {
             *counters.velocity.entry(subject).or_insert(0) += 1;
         }
         let needs = needs(order, config);
@@ -46,12 +46,21 @@ pub fn decide(orders: &[OrderFacts], mut counters: Counters, config: &Config) ->
     Decided { assessments, takes }
 }
 
-/// Those whose orders are counted in windows: the mailbox, and the address unless exempt.
+/// Those whose orders are counted in windows, each with its window: the mailbox, and the address
+/// unless exempt. A rule that is switched off counts nothing.
 #[must_use]
-pub fn counted_subjects(order: &OrderFacts, config: &Config) -> Vec<Subject> {
+pub fn counted_subjects(order: &OrderFacts, config: &Config) -> Vec<(Subject, VelocityRule)> {
+    let rules = &config.rules;
     let address = order.address_for_rules(config).map(Subject::address);
     let email = Subject::email(&order.folded_email());
-    address.into_iter().chain([email]).collect()
+    [
+        address.map(|address| (address, rules.velocity_address)),
+        Some((email, rules.velocity_email)),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|(_, rule)| rule.weight > 0)
+    .collect()
 }
 
 /// Takes needs from counters in memory.

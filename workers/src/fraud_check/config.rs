@@ -14,7 +14,7 @@ pub struct Rule {
     pub threshold: i64,
 }
 
-/// A rule that counts orders in a sliding window. Weight 0 switches it off.
+/// A rule that counts orders in a sliding window. Weight 0 switches it off; then nothing is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VelocityRule {

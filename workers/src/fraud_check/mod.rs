@@ -38,7 +38,7 @@ use self::{
     quota::Taker,
     record::Review,
     rules::{Assessment, Counters, Decision},
-    subject::{Kind, Subject},
+    subject::Subject,
     velocity::Count,
 };
 use crate::{
@@ -154,11 +154,7 @@ impl FraudCheck {
     ) -> Result<HashMap<Subject, i64>, Error> {
         let mut counts: BTreeMap<Subject, Count> = BTreeMap::new();
         for order in orders {
-            for subject in batch::counted_subjects(order, &self.config) {
-                let rule = match subject.kind {
-                    Kind::Address => self.config.rules.velocity_address,
-                    _ => self.config.rules.velocity_email,
-                };
+            for (subject, rule) in batch::counted_subjects(order, &self.config) {
                 let count = counts.entry(subject).or_insert(Count {
                     orders: 0,
                     window_ms: rule.window_ms,

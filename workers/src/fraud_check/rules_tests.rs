@@ -291,7 +291,7 @@ proptest! {
         for (_, needs) in &first.takes {
             batch::take(&mut counters.taken, needs);
         }
-        for subject in head.iter().flat_map(|order| batch::counted_subjects(order, &config)) {
+        for (subject, _) in head.iter().flat_map(|order| batch::counted_subjects(order, &config)) {
             *counters.velocity.entry(subject).or_insert(0) += 1;
         }
         let second = batch::decide(tail, counters, &config);

@@ -112,7 +112,7 @@ async fn a_command_that_comes_again_takes_once() {
     let orders = [order("ann@example.org", &[(5, 2), (6, 1)])];
     shop.place(&orders).await;
     let commands = vec![asks(&orders[0], StepKind::Do); 20];
-    let replies = at_once(&shop, &only_limits(), commands, 4).await;
+    let replies = at_once(&shop, &Config::default(), commands, 4).await;
     assert_eq!(done(&replies), 20);
     assert_eq!(shop.taken().await, 2 + 1 + 3, "two events, and all");
     assert_eq!(

@@ -49,7 +49,8 @@ fn order(email: &str, lines: &[(u128, i32)]) -> Order {
     }
 }
 
-/// The defaults without the velocity rules, which would hold back those who order fifty times.
+/// The defaults without the velocity rules: they would hold back those who order fifty times, and
+/// their counters' locks would let no race come about.
 fn only_limits() -> Config {
     let mut config = Config::default();
     config.rules.velocity_email.weight = 0;
