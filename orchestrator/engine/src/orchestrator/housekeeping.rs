@@ -25,9 +25,15 @@ const PARTITION_ROUNDS: u32 = 1_440;
 impl Orchestrator {
     pub(super) async fn housekeep(&mut self, round: u32) {
         self.new_session();
+        let sent_before: Vec<SagaId> = match self.send_all_again {
+            true => self.sagas.outstanding(),
+            false => Vec::new(),
+        };
         match self.mind_leases().await {
             Ok(()) => {
                 self.renewed = Instant::now();
+                self.send_all_again = false;
+                self.send_again(sent_before, "session").await;
                 if self.session > 0 {
                     self.parts.ready.ready();
                 }
@@ -147,15 +153,12 @@ impl Orchestrator {
             return Ok(());
         }
         tracing::info!(?shards, "shards taken");
+        let mut connection = self.parts.pool.get().await?;
+        // Not held before they are read: should that fail, they are taken once more.
+        let rows = ReadLive { shards }.load(&mut connection).await?;
+        drop(connection);
         self.held.extend(got.iter().copied());
         self.bind();
-        let mut connection = self.parts.pool.get().await?;
-        let rows = ReadLive {
-            shards: shards.clone(),
-        }
-        .load(&mut connection)
-        .await?;
-        drop(connection);
         let loaded = self.take_in(rows).await.into_ids();
         tracing::info!(sagas = loaded.len(), "live sagas loaded");
         self.send_again(loaded, "loaded").await;
@@ -236,7 +239,7 @@ impl Orchestrator {
     /// All live sagas of our shards that are not in memory, should any have slipped through.
     async fn scan(&mut self) -> Result<(), Error> {
         let shards: Vec<i16> = self.held.keys().copied().collect();
-        if shards.is_empty() || self.sagas.len() == 0 {
+        if shards.is_empty() {
             return Ok(());
         }
         let mut connection = self.parts.pool.get().await?;

@@ -77,6 +77,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
         held: HashMap::new(),
         renewed: Instant::now(),
         session: 0,
+        send_all_again: false,
         doubtful: HashSet::new(),
         answer_age: HashMap::new(),
         seed: rand::random(),
@@ -96,8 +97,10 @@ struct Orchestrator {
     held: HashMap<i16, i64>,
     /// When the last renewal went through.
     renewed: Instant,
-    /// The session with the broker whose commands may be taken for sent.
+    /// The session with the broker that was last seen.
     session: u64,
+    /// What was sent in an earlier session is to be sent again.
+    send_all_again: bool,
     /// Sagas read back after a commit whose outcome was not known.
     doubtful: HashSet<SagaId>,
     /// For each step and kind, how old the last answered command was, and when that was.
@@ -129,8 +132,6 @@ impl Orchestrator {
                     }
                     if self.new_session() {
                         self.housekeep(1).await;
-                        let outstanding = self.sagas.outstanding();
-                        self.send_again(outstanding, "session").await;
                     }
                 }
                 got = replies.recv_many(&mut deliveries, prefetch) => {
@@ -153,7 +154,7 @@ impl Orchestrator {
         self.sign_off().await;
     }
 
-    /// Whether the broker session is another one than the one commands were last sent in.
+    /// Notices a new session with the broker; then commands and replies of the last one may be lost.
     fn new_session(&mut self) -> bool {
         let state = self.parts.bus.state();
         let state = state.borrow();
@@ -163,6 +164,7 @@ impl Orchestrator {
         }
         let new = state.session != self.session;
         self.session = state.session;
+        self.send_all_again |= new;
         new
     }
 

@@ -23,6 +23,9 @@ use std::{
 };
 use uuid::Uuid;
 
+/// How often the inputs of a saga that others move meanwhile are settled anew.
+const REREADS_MAX: u8 = 3;
+
 /// An input with what the history says about it.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
@@ -63,14 +66,18 @@ impl Orchestrator {
             ackers,
             ..Outgoing::default()
         };
-        let mut parts = vec![given];
+        // The first chunk is on top, for the inputs of a saga stay in their order.
+        let chunks = given.chunks(self.parts.config.batch_max).rev();
+        let mut parts: Vec<(Vec<Given>, u8)> = chunks.map(|chunk| (chunk.to_vec(), 0)).collect();
+        drop(given);
         let mut failures: u32 = 0;
-        while let Some(part) = parts.pop() {
+        while let Some((part, rereads)) = parts.pop() {
             match self.settle_part(&part, &mut outgoing).await {
                 Ok(conflicts) => {
                     failures = 0;
-                    if !conflicts.is_empty() {
-                        parts.push(conflicts);
+                    // Whoever moves a saga that often has settled its inputs too; if not, it wakes.
+                    if !conflicts.is_empty() && rereads < REREADS_MAX {
+                        parts.push((conflicts, rereads + 1));
                     }
                 }
                 Err(error) => {
@@ -83,14 +90,15 @@ impl Orchestrator {
                     failures = failures.saturating_add(1);
                     if error.is_transient() {
                         tracing::warn!(%error, source = ?std::error::Error::source(&error), inputs = part.len(), "a batch failed; trying again");
-                        parts.push(part);
+                        parts.push((part, rereads));
                         let pause = Duration::from_millis(50 << failures.min(6));
                         tokio::select! {
                             () = self.shutdown.cancelled() => return,
                             () = tokio::time::sleep(pause) => {}
                         }
                     } else {
-                        parts.extend(self.without_culprit(part, &error).await);
+                        let halves = self.without_culprit(part, &error).await;
+                        parts.extend(halves.into_iter().map(|half| (half, rereads)));
                     }
                 }
             }
@@ -157,6 +165,20 @@ impl Orchestrator {
                 self.moved(write, now.ms, outgoing);
             } else {
                 conflicts.push(write.next.id);
+            }
+        }
+        let unreadable = given
+            .iter()
+            .zip(&plan.settlements)
+            .filter_map(|(one, settlement)| {
+                (*settlement == Settlement::Refused(Illegal::UnknownStep)).then_some(one.saga)
+            });
+        let unreadable: Vec<SagaId> = unreadable.collect();
+        if !unreadable.is_empty() {
+            tracing::error!(sagas = ?unreadable, "the definition lacks the step they are at; held");
+            self.hold(unreadable.iter().map(|id| id.0).collect()).await;
+            for id in unreadable {
+                self.sagas.forget(id);
             }
         }
         self.send_doubtful(given).await;
@@ -369,6 +391,7 @@ impl Orchestrator {
                 **settlement == Settlement::UnknownSaga
                     && one.input.kind() == InputKind::Reply
                     && !found.exists(one.saga)
+                    && !self.sagas.contains(one.saga)
             })
             .map(|(one, _)| Parked {
                 body: format!("{:?}", one.input).into_bytes(),
