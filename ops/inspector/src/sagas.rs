@@ -217,3 +217,108 @@ pub async fn effects(connection: &mut Connection, id: SagaId) -> Result<Vec<Effe
         )
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use database::testing::TestDatabase;
+    use engine::NewSaga;
+    use saga::Now;
+
+    #[tokio::test]
+    async fn sagas_are_found_by_state_and_marks_the_newest_first() {
+        let database = TestDatabase::create().await;
+        let mut connection = database.connection().await;
+        let definitions = Definitions::ours();
+        let new: Vec<NewSaga> = (0..3)
+            .map(|_| NewSaga {
+                id: SagaId::new(),
+                trace_id: 1,
+            })
+            .collect();
+        let now = Now {
+            ms: 1_800_000_000_000,
+            seed: 0,
+        };
+        engine::start(&mut connection, &saga::order::v1(), &new, 8, now)
+            .await
+            .expect("started");
+        let marks = format!(
+            "UPDATE sagas SET flags = 4, state = 3, kind = 2 WHERE id = '{}'",
+            new[1].id
+        );
+        diesel_async::SimpleAsyncConnection::batch_execute(&mut connection, &marks)
+            .await
+            .expect("marked");
+        let mut found = async |filter: Filter| {
+            let rows = list(&mut connection, &definitions, &filter).await;
+            rows.map(|rows| {
+                rows.into_iter()
+                    .map(|row| (row.id, row.at))
+                    .collect::<Vec<_>>()
+            })
+        };
+        let at = |kind: &str| Some(format!("reserve {kind} #1"));
+        let all = Filter {
+            limit: 10,
+            ..Filter::default()
+        };
+        let expected = [
+            (new[2].id.0, at("do")),
+            (new[1].id.0, at("undo")),
+            (new[0].id.0, at("do")),
+        ];
+        assert_eq!(found(all.clone()).await.expect("readable"), expected);
+        let attention = Filter {
+            attention: true,
+            ..all.clone()
+        };
+        assert_eq!(found(attention).await.expect("readable"), expected[1..2]);
+        let running = Filter {
+            state: Some("running".to_owned()),
+            live: true,
+            limit: 1,
+            ..all.clone()
+        };
+        assert_eq!(found(running).await.expect("readable"), expected[..1]);
+        for bad in [
+            Filter {
+                state: Some("asleep".to_owned()),
+                ..all.clone()
+            },
+            Filter { limit: 0, ..all },
+        ] {
+            assert!(matches!(found(bad).await, Err(Error::BadRequest(_))));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_ledger_of_a_saga_is_read_in_its_order() {
+        let database = TestDatabase::create().await;
+        let mut connection = database.connection().await;
+        let id = SagaId::new();
+        let rows = format!(
+            "INSERT INTO effects (saga_id, step, claimed_at, definition, state, outside_id, output)
+             VALUES ('{id}', 'pay', now(), 1, 1, 'pi_1', NULL),
+                    ('{id}', 'reserve', now() - interval '1 s', 1, 2, NULL, '{{\"taken\": 1}}')"
+        );
+        diesel_async::SimpleAsyncConnection::batch_execute(&mut connection, &rows)
+            .await
+            .expect("written");
+        let effects = effects(&mut connection, id).await.expect("readable");
+        let seen: Vec<_> = effects
+            .iter()
+            .map(|effect| {
+                (
+                    effect.step.as_str(),
+                    effect.state,
+                    effect.outside_id.as_deref(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [("reserve", "done", None), ("pay", "claimed", Some("pi_1"))]
+        );
+    }
+}

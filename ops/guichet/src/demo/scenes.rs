@@ -5,10 +5,9 @@ use std::{future::Future, pin::Pin};
 
 use anyhow::{Context, Result, ensure};
 use contract::OrderId;
-use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel::sql_types::{Integer, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
 use super::shop::{Placed, Shop};
@@ -278,11 +277,11 @@ async fn event_cancelled(shop: &Shop) -> Result<OrderId, Failed> {
         // On sale again whatever came of it, so that the demo can be played once more.
         set_status(shop, event.id, "on_sale").await?;
         judged?;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while remaining(shop, &event).await? < before {
-            ensure!(Instant::now() < deadline, "the places are not back");
-            sleep(Duration::from_millis(200)).await;
-        }
+        let after = remaining(shop, &event).await?;
+        ensure!(
+            after == before,
+            "{before} places were left before, {after} after"
+        );
         Ok(())
     };
     acts.await.map(|()| id).map_err(|cause| Failed {
@@ -424,15 +423,20 @@ async fn all_offers(shop: &Shop) -> Result<Vec<Value>> {
     Ok(offers)
 }
 
-async fn remaining(shop: &Shop, event: &OnSale) -> Result<u64> {
-    let shown = shop.get(&format!("/v1/events/{}", event.id)).await?;
-    let offer = event.offer.to_string();
-    let offers = shown["offers"].as_array().cloned().unwrap_or_default();
-    offers
-        .iter()
-        .find(|found| found["id"] == offer)
-        .and_then(|found| found["remaining"].as_u64())
-        .context("the offer is gone")
+database::statement! {
+    /// What is left of an offer at this moment; pages show it a little later.
+    struct Remaining {
+        offer: Uuid => SqlUuid,
+    } -> Integer =
+    "SELECT capacity - taken FROM stock WHERE offer_id = {offer}"
+}
+
+async fn remaining(shop: &Shop, event: &OnSale) -> Result<i32> {
+    let mut connection = shop.connection().await?;
+    let left = Remaining { offer: event.offer }
+        .get_result(&mut *connection)
+        .await;
+    left.context("the offer is gone")
 }
 
 database::statement! {
