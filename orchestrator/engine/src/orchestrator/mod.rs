@@ -11,6 +11,7 @@
 //!   finds another revision and changes nothing.
 //! - The broker loses everything: with the new session every command without an answer is sent once.
 
+mod clean;
 mod housekeeping;
 mod publish;
 mod settle;
@@ -249,11 +250,11 @@ impl Given {
                 code: reply
                     .error
                     .as_ref()
-                    .map(|error| settle::clean_code(&error.code)),
+                    .map(|error| clean::clean_code(&error.code)),
                 retry_after_ms,
             }),
             message: Some(reply.id.0),
-            detail: (!detail.is_empty()).then(|| settle::clean(detail.into())),
+            detail: (!detail.is_empty()).then(|| clean::clean(detail.into())),
             signal: None,
         }
     }

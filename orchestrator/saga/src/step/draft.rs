@@ -1,0 +1,418 @@
+//! A transition in the making: what an input does to the state, move by move.
+
+use super::{Illegal, InputKind, Log, Now, ReplyInput, Send, SignalKind, Transition};
+use crate::{Class, Cursor, Definition, Instance, ProbeMode, State, StepDefinition, TimestampMs};
+use contract::{Outcome, Refusal, StepKind};
+
+/// Whether a new phase begins (with time of its own) or the running one goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Budget {
+    Fresh,
+    Running,
+}
+
+pub(super) struct Draft<'a> {
+    pub(super) definition: &'a Definition,
+    pub(super) next: Instance,
+    pub(super) now: Now,
+    pub(super) send: Option<Send>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn reply(&mut self, reply: &ReplyInput) -> Result<(), Illegal> {
+        let cursor = match self.next.cursor {
+            Some(cursor) if cursor.outstanding && reply.seq == self.next.seq => cursor,
+            _ => return Err(Illegal::Stale),
+        };
+        let step = self.step_at(cursor)?;
+        let code = reply.code.as_deref();
+        match (cursor.kind, reply.outcome) {
+            (StepKind::Undo, Outcome::Done) => self.undone(step),
+            (StepKind::Undo, Outcome::Rejected) => self.undo_failed(step),
+            (StepKind::Do | StepKind::Probe, Outcome::Done) => self.step_done(step),
+            (StepKind::Do | StepKind::Probe, Outcome::Rejected) => self.step_rejected(step, code),
+            (StepKind::Do | StepKind::Probe, Outcome::Waiting) if step.waiting.is_some() => {
+                self.wait(step);
+            }
+            (StepKind::Do, Outcome::Unknown) => self.unknown(step, cursor, reply),
+            // The command was too old to begin with: it proves nothing and burns no attempt.
+            (_, Outcome::Retry) if code == Some("expired") && !self.budget_passed() => {
+                self.command(step, cursor.kind, cursor.attempt, Budget::Running);
+            }
+            // An undo or a probe that cannot tell is asked again; so is a step that says it waits
+            // though its definition has nothing to wait for.
+            (_, Outcome::Retry | Outcome::Unknown | Outcome::Waiting) => {
+                self.retry(step, cursor, reply);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn wake(&mut self) -> Result<(), Illegal> {
+        if self.next.wake_at.is_none_or(|at| self.now.ms < at) {
+            return Err(Illegal::NotDue);
+        }
+        let cursor = self.next.cursor.ok_or(Illegal::NotDue)?;
+        let step = self.step_at(cursor)?;
+        if self.next.state == State::Waiting {
+            self.wait_expired(step);
+            return Ok(());
+        }
+        if self.deadline_counts() && self.now.ms >= self.next.deadline {
+            if self.next.pivot_maybe() {
+                self.next
+                    .reason
+                    .get_or_insert_with(|| code(Refusal::DeadlineExceeded));
+            } else {
+                self.compensate(Refusal::DeadlineExceeded.code());
+                return Ok(());
+            }
+        }
+        if !cursor.outstanding {
+            self.command(step, cursor.kind, cursor.attempt, Budget::Running);
+        } else if self.budget_passed() {
+            self.spent(step, cursor);
+        } else {
+            self.resend(step, cursor);
+        }
+        Ok(())
+    }
+
+    pub(super) fn signal(&mut self, number: u8, kind: SignalKind) -> Result<(), Illegal> {
+        let step = self.definition.step(number).ok_or(Illegal::SignalLate)?;
+        let cursor = self.next.cursor.ok_or(Illegal::SignalLate)?;
+        match self.next.state {
+            State::Waiting if cursor.step == number => {
+                let asks = match (kind, step.probe_mode) {
+                    (SignalKind::Nudge, ProbeMode::Read) => StepKind::Probe,
+                    (SignalKind::Decision, _) | (_, ProbeMode::Redo) => StepKind::Do,
+                };
+                self.command(step, asks, 1, Budget::Fresh);
+                Ok(())
+            }
+            State::Running | State::Waiting if self.comes_later_or_now(cursor.step, number) => {
+                Err(Illegal::SignalEarly)
+            }
+            _ => Err(Illegal::SignalLate),
+        }
+    }
+
+    pub(super) fn end(&mut self, reason: &str) -> Result<(), Illegal> {
+        if self.next.state == State::Compensating || self.next.reason.is_some() {
+            return Err(Illegal::AlreadyEnding);
+        }
+        if self.next.pivot_done() {
+            return Err(Illegal::PivotDone);
+        }
+        let outstanding = self.next.cursor.is_some_and(|cursor| cursor.outstanding);
+        if self.next.pivot_maybe() && outstanding {
+            self.next.reason = Some(reason.to_owned()); // the pivot's outcome decides
+        } else {
+            self.compensate(reason);
+        }
+        Ok(())
+    }
+
+    // What a step's outcome leads to.
+
+    fn step_done(&mut self, step: &'a StepDefinition) {
+        self.end_wait();
+        self.next.done.insert(step.number);
+        if step.class == Class::Pivot {
+            self.next.reason = None; // an ending that waited is refused
+        }
+        match self.definition.after(step.number) {
+            Some(after) => self.command(after, StepKind::Do, 1, Budget::Fresh),
+            None => self.rest(State::Completed),
+        }
+    }
+
+    fn step_rejected(&mut self, step: &'a StepDefinition, code: Option<&str>) {
+        if step.class == Class::Retriable {
+            // Nothing may be undone any more, and the refusal is recorded: a person decides.
+            self.ask_for_attention();
+            self.pause_for_a_person();
+            return;
+        }
+        self.next.maybe_in_force.remove(step.number);
+        self.next.done.remove(step.number);
+        self.compensate(code.unwrap_or(Refusal::StepFailed.code()));
+    }
+
+    fn unknown(&mut self, step: &'a StepDefinition, cursor: Cursor, reply: &ReplyInput) {
+        if step.class == Class::Retriable {
+            self.retry(step, cursor, reply);
+        } else {
+            self.spent(step, cursor);
+        }
+    }
+
+    /// The phase is over without a definite outcome.
+    fn spent(&mut self, step: &'a StepDefinition, cursor: Cursor) {
+        match cursor.kind {
+            StepKind::Undo => self.undo_failed(step),
+            StepKind::Do if self.next.reason.is_none() => {
+                self.command(step, StepKind::Probe, 1, Budget::Fresh);
+            }
+            // Still unknown, or an ending waits: undone from this step on.
+            StepKind::Do | StepKind::Probe => self.compensate(Refusal::StepFailed.code()),
+        }
+    }
+
+    fn retry(&mut self, step: &'a StepDefinition, cursor: Cursor, reply: &ReplyInput) {
+        if cursor.kind != StepKind::Undo && self.next.reason.is_some() {
+            return self.compensate(Refusal::StepFailed.code());
+        }
+        let policy = match cursor.kind {
+            StepKind::Do => &step.do_policy,
+            StepKind::Probe => &step.probe_policy,
+            StepKind::Undo => &step.undo_policy,
+        };
+        let asked = i64::from(reply.retry_after_ms.unwrap_or(0)).min(i64::from(policy.max_ms));
+        let delay = policy.delay_ms(cursor.attempt, self.now.seed).max(asked);
+        let at = self.now.ms.saturating_add(delay);
+        let in_time = self.next.budget_until.is_none_or(|until| at < until);
+        if !in_time || !policy.allows_after(cursor.attempt) {
+            return self.spent(step, cursor);
+        }
+        if step
+            .attention_after
+            .is_some_and(|most| cursor.attempt >= most)
+        {
+            self.ask_for_attention();
+        }
+        let attempt = cursor.attempt.saturating_add(1);
+        self.next.cursor = Some(Cursor {
+            attempt,
+            outstanding: false,
+            ..cursor
+        });
+        self.next.resends = 0;
+        self.next.wake_at = Some(self.no_later_than_deadline(at));
+    }
+
+    fn wait(&mut self, step: &StepDefinition) {
+        let Some(waiting) = &step.waiting else { return };
+        let since = *self.next.waiting_since.get_or_insert(self.now.ms);
+        let expires = since.saturating_add(i64::from(waiting.deadline_ms));
+        if self.now.ms >= expires || self.next.reason.is_some() {
+            return self.compensate(waiting.expired.code());
+        }
+        self.next.state = State::Waiting;
+        if let Some(cursor) = &mut self.next.cursor {
+            cursor.outstanding = false;
+        }
+        self.next.resends = 0;
+        self.next.budget_until = None;
+        self.next.wake_at = Some(expires);
+    }
+
+    fn wait_expired(&mut self, step: &'a StepDefinition) {
+        match (step.probe_mode, &step.waiting) {
+            // It may have happened without our hearing of it: ask once before undoing.
+            (ProbeMode::Read, _) => self.command(step, StepKind::Probe, 1, Budget::Fresh),
+            (ProbeMode::Redo, Some(waiting)) => self.compensate(waiting.expired.code()),
+            (ProbeMode::Redo, None) => self.compensate(Refusal::StepFailed.code()),
+        }
+    }
+
+    // Undoing.
+
+    fn compensate(&mut self, reason: &str) {
+        self.end_wait();
+        self.next.state = State::Compensating;
+        self.next
+            .reason
+            .get_or_insert_with(|| reason.chars().take(40).collect());
+        self.undo_next();
+    }
+
+    fn undo_next(&mut self) {
+        let open = self.next.maybe_in_force.without(self.next.failed_undo);
+        if let Some(last) = self.definition.last_of(open) {
+            self.command(last, StepKind::Undo, 1, Budget::Fresh);
+        } else if self.next.maybe_in_force.is_empty() {
+            self.rest(State::Compensated);
+        } else {
+            self.ask_for_attention();
+            self.next.cursor = None;
+            self.next.wake_at = None;
+            self.next.budget_until = None;
+        }
+    }
+
+    fn undone(&mut self, step: &StepDefinition) {
+        self.next.maybe_in_force.remove(step.number);
+        self.next.done.remove(step.number);
+        self.undo_next();
+    }
+
+    fn undo_failed(&mut self, step: &StepDefinition) {
+        self.next.failed_undo.insert(step.number);
+        self.ask_for_attention();
+        self.undo_next();
+    }
+
+    // Commands and time.
+
+    pub(super) fn command(
+        &mut self,
+        step: &'a StepDefinition,
+        kind: StepKind,
+        attempt: i16,
+        budget: Budget,
+    ) {
+        self.next.seq = self.next.seq.saturating_add(1);
+        self.next.resends = 0;
+        self.next.cursor = Some(Cursor {
+            step: step.number,
+            kind,
+            attempt,
+            outstanding: true,
+        });
+        let budget_ms = match kind {
+            StepKind::Undo => step.undo_policy.budget_ms,
+            StepKind::Probe => step.probe_policy.budget_ms,
+            StepKind::Do => step.do_policy.budget_ms,
+        };
+        if kind == StepKind::Do {
+            self.next.maybe_in_force.insert(step.number);
+        }
+        if kind != StepKind::Undo {
+            self.next.state = State::Running;
+        }
+        if budget == Budget::Fresh {
+            self.next.budget_until = budget_ms.map(|ms| self.now.ms.saturating_add(i64::from(ms)));
+        }
+        self.await_answer(step, kind, attempt);
+    }
+
+    fn resend(&mut self, step: &'a StepDefinition, cursor: Cursor) {
+        self.next.resends = self.next.resends.saturating_add(1);
+        self.await_answer(step, cursor.kind, cursor.attempt);
+    }
+
+    fn await_answer(&mut self, step: &StepDefinition, kind: StepKind, attempt: i16) {
+        let doublings = u32::try_from(self.next.resends).unwrap_or(0).min(16);
+        let pause = i64::from(step.resend_ms) << doublings;
+        let at = self.now.ms.saturating_add(pause);
+        let at = self
+            .next
+            .budget_until
+            .map_or(at, |until| at.min(until.max(self.now.ms + 1)));
+        self.next.wake_at = Some(self.no_later_than_deadline(at));
+        let kind = match (kind, step.probe_mode) {
+            (StepKind::Probe, ProbeMode::Redo) => StepKind::Do,
+            (kind, _) => kind,
+        };
+        self.send = Some(Send {
+            seq: self.next.seq,
+            step: step.number,
+            kind,
+            attempt,
+        });
+    }
+
+    fn no_later_than_deadline(&self, at: TimestampMs) -> TimestampMs {
+        if self.deadline_counts() && self.next.deadline > self.now.ms {
+            at.min(self.next.deadline)
+        } else {
+            at
+        }
+    }
+
+    /// The saga's deadline ends what is still on its way to the pivot, and time spent waiting does
+    /// not count.
+    fn deadline_counts(&self) -> bool {
+        self.next.state == State::Running
+            && !self.next.pivot_done()
+            && self.next.waiting_since.is_none()
+    }
+
+    fn budget_passed(&self) -> bool {
+        self.next
+            .budget_until
+            .is_some_and(|until| self.now.ms >= until)
+    }
+
+    fn end_wait(&mut self) {
+        if let Some(since) = self.next.waiting_since.take() {
+            let waited = self.now.ms.saturating_sub(since).max(0);
+            self.next.deadline = self.next.deadline.saturating_add(waited);
+        }
+    }
+
+    fn ask_for_attention(&mut self) {
+        self.next.flags.attention = true;
+        self.next.flagged_at.get_or_insert(self.now.ms);
+    }
+
+    fn pause_for_a_person(&mut self) {
+        if let Some(cursor) = &mut self.next.cursor {
+            cursor.outstanding = false;
+        }
+        self.next.wake_at = None;
+        self.next.budget_until = None;
+    }
+
+    fn rest(&mut self, end: State) {
+        self.next.state = end;
+        self.next.cursor = None;
+        self.next.wake_at = None;
+        self.next.budget_until = None;
+        if end == State::Completed {
+            self.next.flags.attention = false;
+        }
+    }
+
+    fn comes_later_or_now(&self, current: u8, wanted: u8) -> bool {
+        let position = |number| {
+            self.definition
+                .steps
+                .iter()
+                .position(|step| step.number == number)
+        };
+        position(current) <= position(wanted)
+    }
+
+    fn step_at(&self, cursor: Cursor) -> Result<&'a StepDefinition, Illegal> {
+        self.definition
+            .step(cursor.step)
+            .ok_or(Illegal::UnknownStep)
+    }
+
+    pub(super) fn finish(
+        mut self,
+        input: InputKind,
+        cursor: Option<Cursor>,
+        seq: i32,
+        outcome: Option<Outcome>,
+        code: Option<String>,
+    ) -> Transition {
+        self.next.rev = self.next.rev.saturating_add(1);
+        debug_assert_eq!(
+            crate::invariant::violated(self.definition, &self.next),
+            None
+        );
+        let (state, rev) = (self.next.state, self.next.rev);
+        let log = Log {
+            input,
+            rev,
+            seq,
+            cursor,
+            outcome,
+            code,
+            state,
+            send: self.send,
+        };
+        Transition {
+            next: self.next,
+            send: self.send,
+            log,
+        }
+    }
+}
+
+fn code(refusal: Refusal) -> String {
+    refusal.code().to_owned()
+}
