@@ -37,11 +37,12 @@ pub const SIZE_BUCKETS: [f64; 11] = [
     1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0,
 ];
 
+/// The default one of `prometheus`: crates that may not know this one (the bus) register there, too.
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
-    let registry = Registry::new();
+    let registry = prometheus::default_registry().clone();
     registry
         .register(Box::new(process::ProcessCollector::new()))
-        .expect("the first collector of a new registry cannot clash");
+        .expect("nothing else collects what the system knows of this process");
     registry
 });
 
@@ -150,6 +151,13 @@ mod tests {
         counter("guichet_test_shared_total", "Shared").inc_by(2);
         assert_eq!(first.get(), 2);
         assert!(render().contains("\nguichet_test_shared_total 2\n"));
+    }
+
+    #[test]
+    fn what_others_registered_by_default_is_rendered_too() {
+        let theirs = IntCounter::new("guichet_test_theirs_total", "Theirs").expect("a legal name");
+        prometheus::register(Box::new(theirs)).expect("it is free");
+        assert!(render().contains("\nguichet_test_theirs_total 0\n"));
     }
 
     #[test]
