@@ -51,6 +51,13 @@ database::statement! {
     struct ReadOrders {} -> (SqlUuid,) = "SELECT id FROM orders ORDER BY id"
 }
 
+database::statement! {
+    /// How many of a role's connections wait for somebody else's lock.
+    struct ReadBlocked { role: String => Text } -> (BigInt,) =
+    "SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND application_name = {role} AND wait_event_type = 'Lock'"
+}
+
 /// How far an effect has come, as the ledger's column says it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stands {
@@ -268,6 +275,20 @@ impl Judge {
             .await
             .expect(READABLE);
         sum
+    }
+
+    /// Whether a role of the binary waits for a lock that somebody else holds.
+    ///
+    /// # Panics
+    /// When the database does not answer.
+    pub async fn is_blocked(&self, role: &str) -> bool {
+        let role = format!("guichet {role}");
+        let mut connection = self.connection().await;
+        let (count,): (i64,) = ReadBlocked { role }
+            .get_result(&mut connection)
+            .await
+            .expect(READABLE);
+        count > 0
     }
 
     /// All orders there are.

@@ -2,16 +2,19 @@
 //! simulator, a mail server, and every role.
 //!
 //! [`World`] runs the roles as tasks of the test's process: quick to start, and any part can be left
-//! out.
+//! out. [`Processes`] runs those of the real binary, which can be killed.
 
 pub mod catalogue;
 pub mod ground;
 pub mod judge;
+pub mod processes;
 pub mod roles;
 pub mod shop;
+pub mod tcp;
 
 pub use ground::{Ground, Settings};
 pub use judge::{Judge, Stands};
+pub use processes::Processes;
 pub use shop::{Shop, Wish};
 
 use crate::provider::Provider;

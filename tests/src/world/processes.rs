@@ -1,0 +1,263 @@
+//! The same world with the roles of the real binary as processes, which can be killed.
+
+use super::{Judge, PATIENCE, Settings, Shop, ground, ground::Ground};
+use crate::provider::Provider;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A role of the binary.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Name {
+    /// The payment simulator.
+    Psp,
+    /// A worker of all steps.
+    Worker,
+    /// Drives the sagas.
+    Orchestrator,
+    /// The HTTP API.
+    Gateway,
+}
+
+impl Name {
+    /// All of them, in the order in which they are started.
+    pub const ALL: [Self; 4] = [Self::Psp, Self::Worker, Self::Orchestrator, Self::Gateway];
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Psp => &["psp"],
+            Self::Worker => &["worker", "all"],
+            Self::Orchestrator => &["orchestrator"],
+            Self::Gateway => &["gateway"],
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        self.arguments()[0]
+    }
+}
+
+/// A whole Guichet as processes.
+pub struct Processes {
+    /// What it stands on.
+    pub ground: Ground,
+    /// The payment simulator, over HTTP.
+    pub provider: Arc<Provider>,
+    /// A customer's view.
+    pub shop: Shop,
+    /// The books.
+    pub judge: Judge,
+    ports: HashMap<Name, u16>,
+    environment: BTreeMap<String, String>,
+    running: BTreeMap<Name, Child>,
+}
+
+impl Processes {
+    /// Starts every role and waits until all are ready.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same, with some of the configuration replaced: role, variable, value.
+    pub async fn start_with(special: &[(Name, &str, String)]) -> Self {
+        let mut processes = Self::prepare().await;
+        for name in Name::ALL {
+            let of_role = special.iter().filter(|(role, ..)| *role == name);
+            let special: Vec<_> = of_role
+                .map(|(_, key, value)| (*key, value.clone()))
+                .collect();
+            processes.spawn(name, &special);
+        }
+        for name in Name::ALL {
+            processes.ready(name).await;
+        }
+        processes
+    }
+
+    async fn prepare() -> Self {
+        let (gateway, psp) = (free_port(), free_port());
+        let psp_url = format!("http://127.0.0.1:{psp}");
+        let ground = Ground::lay(Settings::default(), psp_url.clone()).await;
+        let provider = Arc::new(Provider::at(&psp_url));
+        let environment = environment(&ground, gateway, psp);
+        std::fs::create_dir(ground.path("mail")).expect("the folder is writable");
+        Self {
+            shop: Shop::at(&format!("http://127.0.0.1:{gateway}")),
+            judge: Judge::new(ground.database.pool(), Arc::clone(&provider)),
+            ports: Name::ALL.map(|name| (name, free_port())).into(),
+            environment,
+            running: BTreeMap::new(),
+            provider,
+            ground,
+        }
+    }
+
+    fn spawn(&mut self, name: Name, special: &[(&str, String)]) {
+        let log = self.ground.path(&format!("{}.log", name.as_str()));
+        let log = File::options().create(true).append(true).open(log);
+        let log = log.expect("the folder is writable");
+        let child = Command::new(binary())
+            .args(name.arguments())
+            .env_clear()
+            .envs(&self.environment)
+            .env("GUICHET_ADMIN_ADDR", self.admin(name))
+            .env("GUICHET_AMQP_NODE", name.as_str())
+            .envs(special.iter().map(|(key, value)| (*key, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary can be started");
+        self.running.insert(name, child);
+    }
+
+    fn admin(&self, name: Name) -> String {
+        format!("127.0.0.1:{}", self.ports[&name])
+    }
+
+    async fn ready(&mut self, name: Name) {
+        let url = format!("http://{}/readyz", self.admin(name));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = reqwest::get(&url).await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            let child = self.running.get_mut(&name).expect("it was started");
+            let status = child.try_wait().expect("it is our child");
+            assert!(status.is_none(), "{name:?} ended: {status:?}");
+            assert!(Instant::now() < deadline, "{name:?} is not ready in time");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// `kill -9`: at once, without a chance to finish anything.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self, name: Name) {
+        let mut child = self.running.remove(&name).expect("it runs");
+        child.kill().expect("it runs");
+        child.wait().expect("it is our child");
+    }
+
+    /// Starts a role that was killed, as a supervisor would, and waits until it is ready.
+    pub async fn restart(&mut self, name: Name) {
+        self.spawn(name, &[]);
+        self.ready(name).await;
+    }
+
+    /// The mails that were sent, by the file transport: one file each.
+    ///
+    /// # Panics
+    /// When the folder cannot be read.
+    #[must_use]
+    pub fn mails(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.ground.path("mail")).expect("it is there");
+        let texts = files.map(|file| {
+            let path = file.expect("it is there").path();
+            std::fs::read_to_string(path).expect("a text")
+        });
+        texts.collect()
+    }
+
+    /// Waits until every order is at rest, judges, and stops every role in good order.
+    ///
+    /// # Panics
+    /// When a promise is broken, or a role does not stop well.
+    pub async fn close(mut self) {
+        self.judge.verdict().await;
+        for child in self.running.values() {
+            let pid = i32::try_from(child.id()).expect("a process id");
+            let pid = nix::unistd::Pid::from_raw(pid);
+            nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).expect("it runs");
+        }
+        let deadline = Instant::now() + PATIENCE;
+        for (name, child) in &mut self.running {
+            loop {
+                if let Some(status) = child.try_wait().expect("it is our child") {
+                    assert!(status.success(), "{name:?}: {status}");
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{name:?} does not stop");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        self.running.clear();
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in self.running.values_mut() {
+            // One that has ended already is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            for name in Name::ALL {
+                let log = self.ground.path(&format!("{}.log", name.as_str()));
+                let text = std::fs::read_to_string(log).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                let from = lines.len().saturating_sub(30);
+                eprintln!("--- {name:?} ---\n{}", lines[from..].join("\n"));
+            }
+        }
+    }
+}
+
+/// What all roles are told.
+fn environment(ground: &Ground, gateway: u16, psp: u16) -> BTreeMap<String, String> {
+    let amqp = std::env::var("GUICHET_AMQP_URL").expect("the namespace has read it");
+    let path = |name: &str| ground.path(name).to_string_lossy().into_owned();
+    let pairs = [
+        ("DATABASE_URL", ground.database.url()),
+        ("AMQP_URL", amqp),
+        ("AMQP_NAMESPACE", ground.namespace.config().namespace),
+        ("ORCHESTRATOR_LEASE_MS", "2000".to_owned()),
+        ("ORCHESTRATOR_HOUSEKEEPING_MS", "200".to_owned()),
+        ("GATEWAY_ADDR", format!("127.0.0.1:{gateway}")),
+        ("GATEWAY_ORDER_TOKEN_SECRET", ground.token_secret.clone()),
+        ("GATEWAY_RATE_LIMIT_EXEMPT", "127.0.0.0/8".to_owned()),
+        ("FRAUD_EXEMPT_NETWORKS", "127.0.0.0/8".to_owned()),
+        ("ISSUE_SIGNING_KEY", ground::SIGNING_KEY.to_owned()),
+        ("PAY_PROVIDER_URL", ground.provider_url.clone()),
+        ("MAIL_DIRECTORY", path("mail")),
+        ("PSP_ADDR", format!("127.0.0.1:{psp}")),
+        ("PSP_LEDGER_PATH", path("psp-ledger.jsonl")),
+        ("PSP_FAULT_HOLD_MS", "2000".to_owned()),
+    ];
+    pairs
+        .into_iter()
+        .map(|(key, value)| (format!("GUICHET_{key}"), value))
+        .collect()
+}
+
+/// The binary of the same build as the tests.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("this program has a file");
+    let built = test.parent().and_then(|deps| deps.parent());
+    let binary = built.expect("target/PROFILE/deps").join("guichet");
+    assert!(
+        binary.is_file(),
+        "{} is missing: run ./ops/test, or cargo build -p guichet first",
+        binary.display()
+    );
+    binary
+}
+
+/// A port that nobody listens on, outside of the range that outgoing connections take theirs from.
+fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(20_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! A TCP proxy that goes down, comes back, and holds everything up, between a role and its server.
+
+use std::net::SocketAddr;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+use url::Url;
+
+/// What the proxy does with connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Line {
+    /// Bytes pass.
+    Up,
+    /// Connections stay, and nothing passes in either direction.
+    Held,
+    /// Open connections are closed, and so are new ones.
+    Down,
+}
+
+/// A proxy on a free port of the loopback, until it is dropped.
+#[derive(Debug)]
+pub struct TcpProxy {
+    address: SocketAddr,
+    line: watch::Sender<Line>,
+    serving: JoinHandle<()>,
+}
+
+impl TcpProxy {
+    /// A proxy to the server of a URL, which must name a port.
+    ///
+    /// # Panics
+    /// When the URL has no host and port, or no port can be had.
+    pub async fn to(url: &str) -> Self {
+        let url: Url = url.parse().expect("a URL");
+        let port = url.port().expect("the URL names a port");
+        let target = format!("{}:{port}", url.host_str().expect("the URL names a host"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let line = watch::Sender::new(Line::Up);
+        Self {
+            address: listener.local_addr().expect("it is bound"),
+            serving: tokio::spawn(serve(listener, target, line.subscribe())),
+            line,
+        }
+    }
+
+    /// The same URL, through the proxy.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn through(&self, url: &str) -> String {
+        let mut url: Url = url.parse().expect("a URL");
+        url.set_host(Some("127.0.0.1")).expect("it has a host");
+        url.set_port(Some(self.address.port()))
+            .expect("it has a port");
+        url.to_string()
+    }
+
+    /// What it does from now on.
+    pub fn set(&self, line: Line) {
+        self.line.send_replace(line);
+    }
+}
+
+impl Drop for TcpProxy {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, target: String, line: watch::Receiver<Line>) {
+    // Ends with the task, and the connections with it.
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        let (target, mut line) = (target.clone(), line.clone());
+        connections.spawn(async move {
+            if *line.borrow() == Line::Down {
+                return;
+            }
+            let Ok(server) = TcpStream::connect(target).await else {
+                return;
+            };
+            let (client_in, client_out) = client.into_split();
+            let (server_in, server_out) = server.into_split();
+            tokio::select! {
+                () = copy(client_in, server_out, line.clone()) => {}
+                () = copy(server_in, client_out, line.clone()) => {}
+                _ = line.wait_for(|line| *line == Line::Down) => {}
+            }
+        });
+    }
+}
+
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch::Receiver<Line>) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        if line.wait_for(|line| *line == Line::Up).await.is_err() {
+            return;
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
