@@ -1,0 +1,181 @@
+//! The README speaks of what is there: its configuration keys with their defaults, the tests behind its
+//! guarantees, the commands.
+
+use crate::{names, read, root, table};
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+
+/// Every key with its default, as the README writes it.
+fn defaults() -> BTreeMap<String, String> {
+    let mut keys = BTreeMap::new();
+    let mut section = |name: &str, value: Value| flatten(name, &value, &mut keys);
+    let database = database::Config::new("", "");
+    section(
+        "database",
+        serde_json::json!({
+            "url": "***",
+            "pool_max": database.pool_max,
+            "statement_timeout_ms": database.statement_timeout_ms,
+            "wait_timeout_ms": database.wait_timeout_ms,
+        }),
+    );
+    section("log", json(runtime::telemetry::Config::default()));
+    section("admin", json(runtime::admin::Config::default()));
+    section("amqp", json(bus::Config::default()));
+    section("gateway", json(gateway::Config::default()));
+    section("orchestrator", json(engine::Config::default()));
+    section("worker", json(workers::Config::default()));
+    section("fraud", json(workers::fraud_check::Config::default()));
+    section("pay", json(workers::pay::Config::default()));
+    section("issue", json(workers::issue::Config::default()));
+    section("mail", json(workers::notify::Config::default()));
+    section("psp", json(psp::Config::default()));
+    keys
+}
+
+fn json(config: impl Serialize) -> Value {
+    serde_json::to_value(config).expect("a configuration is JSON")
+}
+
+fn flatten(path: &str, value: &Value, keys: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(fields) if fields.contains_key("weight") => {
+            let mut parts: Vec<String> = ["weight", "threshold", "window_ms"]
+                .iter()
+                .filter_map(|key| Some(format!("{key} {}", fields.get(*key)?)))
+                .collect();
+            assert_eq!(parts.len(), fields.len(), "{path} has another field");
+            keys.insert(path.to_owned(), std::mem::take(&mut parts).join(", "));
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                flatten(&format!("{path}.{name}"), value, keys);
+            }
+        }
+        Value::Array(items) if items.len() > 3 => {
+            keys.insert(path.to_owned(), format!("{} entries", items.len()));
+        }
+        Value::Null => {
+            keys.insert(path.to_owned(), "none".to_owned());
+        }
+        Value::String(text) if text == "***" => {
+            keys.insert(path.to_owned(), "secret".to_owned());
+        }
+        Value::String(text) if text.is_empty() => {
+            keys.insert(path.to_owned(), "none".to_owned());
+        }
+        Value::String(text) => {
+            keys.insert(path.to_owned(), text.clone());
+        }
+        other => {
+            keys.insert(path.to_owned(), other.to_string());
+        }
+    }
+}
+
+#[test]
+fn every_configuration_key_is_in_the_readme_with_its_default() {
+    let mut written = BTreeMap::new();
+    for row in table("README.md", "configuration") {
+        let key = names(&row[0]).remove(0);
+        let default = row[1].trim_matches('`').to_owned();
+        assert!(
+            written.insert(key.clone(), default).is_none(),
+            "{key} twice"
+        );
+        assert!(row[2].len() > 5, "{key} is not explained");
+    }
+    let real = defaults();
+    for (key, default) in &real {
+        assert_eq!(written.get(key), Some(default), "README.md: {key}");
+    }
+    let unknown: Vec<_> = written
+        .keys()
+        .filter(|key| !real.contains_key(*key))
+        .collect();
+    assert!(
+        unknown.is_empty(),
+        "README.md has keys that do not exist: {unknown:?}"
+    );
+}
+
+/// The functions of all test sources and of the modules beside the code.
+fn functions() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the folder can be read") {
+            let path = entry.expect("the folder can be read").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                folders.push(path);
+            } else if name.ends_with(".rs") {
+                let text = fs::read_to_string(&path).expect("sources are UTF-8");
+                let after = text.split("fn ").skip(1);
+                found.extend(after.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_guarantee_names_tests_that_exist() {
+    let promises = [
+        "no-oversell",
+        "money-iff-ticket",
+        "nothing-accepted-is-lost",
+        "honest-end",
+        "effects-once",
+        "broker-is-transport",
+        "every-end-undoes",
+        "unknown-is-a-result",
+        "failed-undo-is-work",
+        "tamper-evident",
+        "ordered-callbacks",
+        "bounded-work",
+        "prompt-end",
+    ];
+    let functions = functions();
+    let rows = table("README.md", "guarantees");
+    let named: Vec<String> = rows.iter().map(|row| names(&row[0]).remove(0)).collect();
+    assert_eq!(named, promises);
+    for row in rows {
+        let tests = names(&row[2]);
+        assert!(
+            !tests.is_empty() || row[2].contains("not built"),
+            "{}: neither a test nor a word about it",
+            row[0]
+        );
+        for test in tests {
+            assert!(
+                functions.contains(&test),
+                "{}: there is no test {test}",
+                row[0]
+            );
+        }
+    }
+}
+
+#[test]
+fn the_documents_link_to_what_is_there() {
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ];
+    for document in documents {
+        for link in read(document).split("](").skip(1) {
+            let target = link.split(')').next().unwrap_or_default();
+            let local = !target.contains("://") && !target.starts_with(['#', 'm']);
+            let path = target.split('#').next().unwrap_or_default();
+            assert!(!local || root().join(path).exists(), "{document}: {target}");
+        }
+    }
+}
