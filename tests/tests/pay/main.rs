@@ -401,20 +401,20 @@ async fn an_intent_that_the_provider_does_not_know_is_unknown_never_undone() {
 }
 
 #[tokio::test]
-async fn a_confirmation_of_which_nothing_is_heard_is_unknown_until_it_is_read() {
+async fn a_confirmation_of_which_nothing_is_heard_is_read_before_anything_else() {
     let desk = Desk::open().await;
-    let order = desk.order("pm_card_visa").await;
-    desk.provider
-        .plan(order.id.0, "confirm", &json!("reset_after"), 1)
-        .await;
-    desk.provider
-        .plan(order.id.0, "retrieve", &json!("500"), 1)
-        .await;
-    let reply = desk.ask(&order, StepKind::Do).await;
-    assert_eq!(reply.outcome, Outcome::Unknown, "{reply:?}");
-    let probe = desk.ask(&order, StepKind::Probe).await;
-    assert_eq!(probe.outcome, Outcome::Done);
-    assert_eq!(desk.balance(&order).await, CAPTURED);
+    for fault in ["reset_after", "timeout_before"] {
+        let order = desk.order("pm_card_visa").await;
+        let id = order.id.0;
+        desk.provider.plan(id, "confirm", &json!(fault), 1).await;
+        desk.provider.plan(id, "retrieve", &json!("500"), 1).await;
+        let reply = desk.ask(&order, StepKind::Do).await;
+        assert_eq!(reply.outcome, Outcome::Retry, "{fault}: {reply:?}");
+        // Whether it was captured is asked; what was not, is still charged, once.
+        let again = desk.until_definite(&order).await;
+        assert_eq!(again.outcome, Outcome::Done, "{fault}: {again:?}");
+        assert_eq!(desk.balance(&order).await, CAPTURED, "{fault}");
+    }
 }
 
 /// Two workers, dos and undos in any order, and a third of all requests meeting a fault.

@@ -28,7 +28,8 @@
 //!   intent has succeeded meanwhile, the step is done, not rejected.
 //! - **The answer to a confirmation is lost.** Nothing is assumed: the intent is read. Captured is
 //!   done; unconfirmed is tried again (the same intent, so it charges once even if the lost request
-//!   is still on its way); if it cannot be read either, the outcome is `unknown`.
+//!   is still on its way); if it cannot be read either, the next attempt reads it first. An attempt
+//!   that never comes is the saga's `unknown`.
 //! - **The answer to a cancel or a refund is lost.** The intent is read by the next attempt, and what
 //!   is still missing is done: a refund is for what is not refunded yet, and the provider refuses more
 //!   than was captured.
@@ -242,10 +243,10 @@ impl Pay {
                 Step::End(retry(&Classified::Ambiguous))
             }
             Ok(intent) => Step::Look(Box::new(intent)),
-            Err(_) => Step::End(Verdict::unknown(
-                "payment_outcome_unknown",
-                "The answer of the payment provider was lost.",
-            )),
+            // Not `unknown`, after which only a probe may follow: a provider that is down for a
+            // moment would cost every order it was about to charge. The next attempt begins by
+            // reading the intent, so it asks as well as a probe does, and can go on.
+            Err(_) => Step::End(retry(&Classified::Ambiguous)),
         }
     }
 
