@@ -10,6 +10,7 @@ pub mod judge;
 pub mod processes;
 pub mod roles;
 pub mod shop;
+pub mod tap;
 pub mod tcp;
 
 pub use ground::{Ground, Settings};
