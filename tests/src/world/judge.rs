@@ -323,11 +323,19 @@ impl Judge {
             let sold = saga.instance.state == State::Completed;
             assert_eq!(price > 0, sold, "{order}\n{story}");
         }
-        let mut connection = self.connection().await;
-        let report = inspector::check::run(&mut connection).await;
-        let report = report.expect(READABLE);
+        let report = self.check().await;
         assert!(report.findings.is_empty(), "{:#?}", report.findings);
         assert!(report.apart.is_empty(), "{:#?}", report.apart);
+    }
+
+    /// What `guichet check` says.
+    ///
+    /// # Panics
+    /// When the database does not answer.
+    pub async fn check(&self) -> inspector::check::Report {
+        let mut connection = self.connection().await;
+        let report = inspector::check::run(&mut connection).await;
+        report.expect(READABLE)
     }
 }
 

@@ -105,6 +105,15 @@ impl World {
         self.roles.push(orchestrator);
     }
 
+    /// Stops the role that was added last, in good order.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub async fn retire(&mut self) {
+        let role = self.roles.pop().expect("the gateway is there");
+        role.stop().await;
+    }
+
     /// Waits until every order is at rest, judges, and stops everything in good order.
     ///
     /// # Panics

@@ -6,4 +6,5 @@ mod duplicates;
 mod ends;
 mod kills;
 mod outage;
+mod poison;
 mod troubles;
