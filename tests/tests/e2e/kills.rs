@@ -4,11 +4,12 @@
 use contract::{Outcome, StepKind, StepName};
 use database::Connection;
 use diesel_async::SimpleAsyncConnection;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::{
     provider::Balance,
     world::{
-        Processes, Stands, Wish,
+        Processes, Shop, Stands, Wish,
         catalogue::{DIVING, DIVING_A, SWIMMING_A},
         judge::{Effect, times},
         processes::Name,
@@ -17,6 +18,7 @@ use tests::{
         until,
     },
 };
+use tokio_util::sync::CancellationToken;
 
 const TOTAL_MINOR: i64 = 2 * 12_500;
 
@@ -237,7 +239,7 @@ async fn a_gateway_dies_after_its_answer_and_before_the_first_command() {
     broker.set(Line::Held);
     let wish = wish();
     let answer = world.shop.try_place(&wish).await.expect("an answer");
-    let placed = tests::world::Shop::accepted(&answer);
+    let placed = Shop::accepted(&answer);
     world.kill(Name::Gateway);
     drop(broker);
     // The order is in the database and nowhere else.
@@ -286,5 +288,66 @@ async fn the_provider_dies_before_and_after_the_capture() {
             "{fault}"
         );
     }
+    world.close().await;
+}
+
+/// Buys until it is told to stop, at least once; the ends by what they should be.
+async fn buy_on(shop: &Shop, number: usize, stop: &CancellationToken) -> usize {
+    let methods = ["pm_card_visa", "pm_card_visa", "pm_card_chargeDeclined"];
+    let method = methods[number % methods.len()];
+    let mut bought = 0;
+    while bought == 0 || !stop.is_cancelled() {
+        let wish = Wish::of(DIVING_A, 1).paid_with(method);
+        // Whoever hears nothing asks again with the same key.
+        let answer = until("the order is accepted", async || {
+            let answer = shop.try_place(&wish).await?;
+            (answer.status == 202).then_some(answer)
+        })
+        .await;
+        let ended = shop.ended(&Shop::accepted(&answer)).await;
+        let end = (ended.status(), ended.reason());
+        if method == "pm_card_visa" {
+            assert_eq!(end, ("confirmed", ""), "{}", ended.order);
+        } else {
+            assert_eq!(end, ("cancelled", "card_declined"), "{}", ended.order);
+        }
+        bought += 1;
+    }
+    bought
+}
+
+#[tokio::test]
+async fn any_role_dies_again_and_again_and_every_order_ends_as_it_should() {
+    let mut world = Processes::start().await;
+    world
+        .judge
+        .execute("UPDATE stock SET capacity = 100000")
+        .await;
+    let stop = CancellationToken::new();
+    let shop = world.shop.clone();
+    let buying = join_all((0..6).map(|number| buy_on(&shop, number, &stop)));
+    let killing = async {
+        for name in [
+            Name::Worker,
+            Name::Orchestrator,
+            Name::Gateway,
+            Name::Psp,
+            Name::Orchestrator,
+            Name::Worker,
+        ] {
+            world.kill(name);
+            world.restart(name).await;
+        }
+        stop.cancel();
+    };
+    let (bought, ()) = tokio::join!(buying, killing);
+    let orders: usize = bought.iter().sum();
+    assert_eq!(world.judge.orders().await.len(), orders, "none is doubled");
+    let numbers = world.judge.numbers(DIVING).await;
+    assert_eq!(
+        world.judge.taken(DIVING_A).await,
+        i32::try_from(numbers.len()).expect("few")
+    );
+    assert!((1..).zip(&numbers).all(|(n, number)| n == *number));
     world.close().await;
 }
