@@ -263,7 +263,8 @@ async fn every_bad_order_has_its_code_and_leaves_nothing() {
     let key = ("idempotency-key", KEY);
     let text = good.to_string();
     let long = format!("{{\"name\": \"{}\"}}", "x".repeat(70_000));
-    let raw: Vec<(&str, Vec<(&str, &str)>, u16, &str)> = vec![
+    type Raw<'a> = (&'a str, Vec<(&'a str, &'a str)>, u16, &'a str);
+    let raw: Vec<Raw<'_>> = vec![
         (&text, vec![json_type], 400, "idempotency_key_missing"),
         (
             &text,
