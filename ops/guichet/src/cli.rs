@@ -41,7 +41,7 @@ pub(crate) struct Cli {
 /// What every command understands.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// A TOML file with the configuration; GUICHET_<SECTION>_<KEY> in the environment goes first
+    /// A TOML file with the configuration; GUICHET_… in the environment goes first
     #[arg(long, global = true, value_name = "FILE", env = CONFIG_VARIABLE)]
     pub(crate) config: Option<PathBuf>,
 
