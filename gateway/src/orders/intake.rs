@@ -53,8 +53,18 @@ pub(crate) struct Intake {
 struct Store {
     pool: Pool,
     client: Client,
-    /// Sagas before their pivot as the owners last said, and when we heard it.
-    live: watch::Sender<Option<(i64, Instant)>>,
+    load: watch::Sender<Load>,
+}
+
+/// How much is on its way, as far as this gateway knows.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    /// Sagas before their pivot, as the owners last said.
+    live: i64,
+    /// Orders that we took since there was last an owner to count them.
+    unowned: i64,
+    /// When we heard it.
+    heard: Option<Instant>,
 }
 
 impl Intake {
@@ -63,7 +73,7 @@ impl Intake {
         let store = Arc::new(Store {
             pool,
             client,
-            live: watch::Sender::new(None),
+            load: watch::Sender::new(Load::default()),
         });
         let options = Options {
             queue: QUEUE,
@@ -87,11 +97,10 @@ impl Intake {
     /// # Errors
     /// [`ProblemCode::Overloaded`].
     pub(super) fn admit(&self) -> Result<(), ApiError> {
-        let full =
-            self.store.live.borrow().is_some_and(|(live, heard)| {
-                live >= self.live_max && heard.elapsed() < LOAD_COUNTS
-            });
-        if full {
+        let load = *self.store.load.borrow();
+        if load.live.saturating_add(load.unowned) >= self.live_max
+            && load.heard.is_some_and(|at| at.elapsed() < LOAD_COUNTS)
+        {
             return Err(overloaded(
                 "Too many orders are in flight; try again with the same key.",
             ));
@@ -105,7 +114,7 @@ impl Intake {
     /// The queue is full, the database cannot be reached, or it refuses the order. In the first two
     /// cases the same order may be sent again with the same key.
     pub(super) async fn take(&self, order: NewOrder) -> Result<Taken, ApiError> {
-        match self.batcher.submit(order).await {
+        match self.batcher.try_submit(order).await {
             Ok(Ok(taken)) => Ok(taken),
             Ok(Err(Failed::Refused)) => Err(ApiError::new(
                 ProblemCode::Internal,
@@ -177,7 +186,7 @@ impl Store {
                 Err(_) => {
                     let mut first = part;
                     let second = first.split_off(first.len() / 2);
-                    parts.extend([(first, false), (second, false)]);
+                    parts.extend([(second, false), (first, false)]); // the last is taken next
                 }
             }
         }
@@ -209,8 +218,15 @@ impl Store {
             })
             .await?;
         if let Some(started) = started {
-            self.live
-                .send_replace(Some((started.live(), Instant::now())));
+            let new = i64::try_from(placed.len()).unwrap_or(i64::MAX);
+            self.load.send_modify(|load| {
+                load.live = started.live();
+                load.unowned = match started.owned() {
+                    true => 0,
+                    false => load.unowned.saturating_add(new),
+                };
+                load.heard = Some(Instant::now());
+            });
             let client = self.client.clone();
             // The orders are stored: nobody waits for the bus.
             tokio::spawn(async move { client.send_first(started).await });

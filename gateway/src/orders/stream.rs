@@ -2,7 +2,7 @@
 //! end. The event's id is the saga's revision, so a client that comes back with `Last-Event-ID` gets
 //! exactly what it missed: events are made of the history, not of messages.
 
-use super::{Orders, overloaded, read::entry, show::Entry};
+use super::{Orders, overloaded, read::entry, show::Entry, watch::Listening};
 use crate::{
     App,
     http::{ApiError, Reply},
@@ -10,7 +10,7 @@ use crate::{
 use contract::OrderId;
 use futures_util::{StreamExt, stream};
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
-use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use warp::{Reply as _, sse};
 
 /// How often a stream looks by itself, should a nudge be missing.
@@ -26,7 +26,7 @@ struct Changes {
     /// What was sent last.
     sent: i32,
     ready: VecDeque<Entry>,
-    nudges: broadcast::Receiver<OrderId>,
+    nudges: Listening,
     looked: bool,
     over: bool,
     _permit: OwnedSemaphorePermit,
@@ -46,7 +46,7 @@ pub(super) async fn open(
         .try_acquire_owned()
         .map_err(|_| overloaded("Too many streams are open; read the order instead."))?;
     // Listening begins before the first look, so that nothing falls in between.
-    let nudges = orders.watch.listen();
+    let nudges = orders.watch.listen(id);
     let mut connection = app.pool.get().await.map_err(database::Error::from)?;
     orders.saga(&mut connection, id).await?;
     drop(connection);
@@ -103,22 +103,9 @@ impl Changes {
     }
 
     /// Waits until there may be something new.
-    async fn nudged(&mut self) {
-        let id = self.id;
-        let nudges = &mut self.nudges;
-        let ours = async {
-            loop {
-                match nudges.recv().await {
-                    Ok(order) if order == id => return,
-                    Ok(_) => {}
-                    // Some were missed: one of them may have been ours.
-                    Err(broadcast::error::RecvError::Lagged(_)) => return,
-                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-                }
-            }
-        };
+    async fn nudged(&self) {
         // Either way it is time to look.
-        let _ = tokio::time::timeout(Duration::from_millis(LOOK_MS), ours).await;
+        let _ = tokio::time::timeout(Duration::from_millis(LOOK_MS), self.nudges.nudged()).await;
     }
 
     async fn look(&mut self) {

@@ -324,6 +324,13 @@ fn a_resend_keeps_the_commands_number_and_an_expired_command_its_attempt() {
         T0,
     );
     let cursor = expired.cursor.expect("the same step");
+    assert!(
+        !cursor.outstanding,
+        "after a pause, so that two clocks cannot make a hot loop"
+    );
+    let at = expired.wake_at.expect("a pause has an end");
+    let expired = after(&definition, &expired, &Input::Wake, at);
+    let cursor = expired.cursor.expect("the same step");
     assert_eq!(
         (expired.seq, cursor.attempt, cursor.outstanding),
         (2, 1, true)

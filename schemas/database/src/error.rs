@@ -56,6 +56,12 @@ pub fn is_transient(error: &DieselError) -> bool {
                     "remaining connection slots",
                     "canceling statement",
                     "connection closed",
+                    // Nothing that a smaller batch would mend.
+                    "No space left",
+                    "could not extend file",
+                    "out of memory",
+                    "out of shared memory",
+                    "read-only transaction",
                 ]
                 .iter()
                 .any(|sign| text.contains(sign))

@@ -103,9 +103,7 @@ async fn a_deadlock_is_transient() {
         .expect("a table");
     let (mut one, mut two) = (database.connection().await, database.connection().await);
     for (connection, id) in [(&mut one, 1), (&mut two, 2)] {
-        let lock = format!(
-            "BEGIN; SET deadlock_timeout = '50ms'; SELECT FROM t WHERE id = {id} FOR UPDATE"
-        );
+        let lock = format!("BEGIN; SELECT FROM t WHERE id = {id} FOR UPDATE");
         connection.batch_execute(&lock).await.expect("a lock");
     }
     let cross = |id: i32| format!("UPDATE t SET id = id WHERE id = {id}");

@@ -52,7 +52,7 @@ impl Orchestrator {
             let scanned = self.scan().await;
             self.report("the scan of live sagas", scanned);
         }
-        if round % PARTITION_ROUNDS == PARTITION_ROUNDS - 1 {
+        if round % PARTITION_ROUNDS == 0 {
             let made = self.make_partitions().await;
             self.report("making partitions", made);
         }
@@ -104,6 +104,16 @@ impl Orchestrator {
             })
             .collect();
         let plan = plan(&leases, &held, &node, others);
+        let own_name = |shard: &i16| {
+            let lease = leases.iter().find(|lease| lease.shard == *shard);
+            lease.is_some_and(|lease| lease.owner.as_deref() == Some(&node))
+        };
+        if plan.lost.iter().any(own_name) {
+            tracing::error!(
+                node,
+                "another orchestrator runs under this name and takes its shards: give each its own amqp.node"
+            );
+        }
         self.lose(&plan.lost);
         if !plan.release.is_empty() {
             self.lose(&plan.release);

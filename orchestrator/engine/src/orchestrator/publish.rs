@@ -37,6 +37,10 @@ impl Publisher {
     /// Sends a batch. Order between batches does not matter: a saga's next command only follows
     /// from a reply to its last.
     pub(super) async fn send(&self, outgoing: Outgoing) {
+        if outgoing.commands.is_empty() && outgoing.events.is_empty() && outgoing.ackers.is_empty()
+        {
+            return;
+        }
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
             return;
         };

@@ -75,6 +75,11 @@ impl Orchestrator {
             match self.settle_part(&part, &mut outgoing).await {
                 Ok(conflicts) => {
                     failures = 0;
+                    // What is committed goes at once; the acknowledgements wait for all, for one
+                    // delivery may be in several chunks.
+                    let ackers = std::mem::take(&mut outgoing.ackers);
+                    self.publisher.send(std::mem::take(&mut outgoing)).await;
+                    outgoing.ackers = ackers;
                     // Whoever moves a saga that often has settled its inputs too; if not, it wakes.
                     if !conflicts.is_empty() && rereads < REREADS_MAX {
                         parts.push((conflicts, rereads + 1));
@@ -179,6 +184,17 @@ impl Orchestrator {
             self.hold(unreadable.iter().map(|id| id.0).collect()).await;
             for id in unreadable {
                 self.sagas.forget(id);
+            }
+        }
+        for (one, settlement) in given.iter().zip(&plan.settlements) {
+            // Its timer is gone from the heap: whatever made it early, it must not sleep for ever.
+            if *settlement == Settlement::Refused(Illegal::NotDue)
+                && let Some(at) = self
+                    .sagas
+                    .get(one.saga)
+                    .and_then(|owned| owned.instance.wake_at)
+            {
+                self.sagas.postpone(one.saga, at);
             }
         }
         self.send_doubtful(given).await;
@@ -364,7 +380,9 @@ impl Orchestrator {
             let over = match settlement {
                 Settlement::Applied => !conflicts.contains(&one.saga),
                 Settlement::Refused(why) => *why != Illegal::SignalEarly,
-                Settlement::UnknownSaga => found.is_over(one.saga),
+                Settlement::UnknownSaga => {
+                    !self.sagas.contains(one.saga) && found.is_over(one.saga)
+                }
             };
             ids.extend(one.signal.filter(|_| over));
         }

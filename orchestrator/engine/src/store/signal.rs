@@ -14,7 +14,7 @@ database::statement! {
       WHERE s.shard = ANY (g.shards) AND s.applied_at IS NULL ORDER BY s.id LIMIT 5000)
      UNION ALL
      (SELECT s.id, s.id, 0::smallint, '' FROM sagas s, given g
-      WHERE s.id >= uuid7_floor(clock_timestamp() - interval '60 s')
+      WHERE s.id >= uuid7_floor(now() - interval '60 s')
         AND s.shard = ANY (g.shards) AND NOT s.ended LIMIT 50000)"
 }
 

@@ -60,6 +60,7 @@ pub struct Started {
     pub(crate) sagas: Vec<StartedSaga>,
     pub(crate) database_now_ms: i64,
     pub(crate) live: i64,
+    pub(crate) owned: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +76,12 @@ impl Started {
     #[must_use]
     pub fn database_now_ms(&self) -> i64 {
         self.database_now_ms
+    }
+
+    /// Whether any shard has an owner at the moment; without one nobody counts what is live.
+    #[must_use]
+    pub fn owned(&self) -> bool {
+        self.owned
     }
 
     /// Sagas before their pivot, as the owners of the shards last said: for admission.
@@ -129,6 +136,7 @@ pub async fn start(
     .load(connection)
     .await?;
     let database_now_ms = leases.iter().map(|lease| lease.4).max().unwrap_or(now.ms);
+    let owned = leases.iter().any(|lease| lease.2);
     let live = leases.iter().map(|lease| i64::from(lease.3)).sum();
     let queue_of = |shard: i16| {
         let lease = leases.iter().find(|lease| lease.0 == shard)?;
@@ -147,5 +155,6 @@ pub async fn start(
         sagas,
         database_now_ms,
         live,
+        owned,
     })
 }

@@ -37,7 +37,8 @@ impl<'a> Draft<'a> {
             (StepKind::Do, Outcome::Unknown) => self.unknown(step, cursor, reply),
             // The command was too old to begin with: it proves nothing and burns no attempt.
             (_, Outcome::Retry) if code == Some("expired") && !self.budget_passed() => {
-                self.command(step, cursor.kind, cursor.attempt, Budget::Running);
+                let pause = step.do_policy.delay_ms(1, self.now.seed);
+                self.pause(cursor, cursor.attempt, self.now.ms.saturating_add(pause));
             }
             // An undo or a probe that cannot tell is asked again; so is a step that says it waits
             // though its definition has nothing to wait for.
@@ -181,7 +182,11 @@ impl<'a> Draft<'a> {
         {
             self.ask_for_attention();
         }
-        let attempt = cursor.attempt.saturating_add(1);
+        self.pause(cursor, cursor.attempt.saturating_add(1), at);
+    }
+
+    /// Nothing is out until `at`; then the command goes, as a new one.
+    fn pause(&mut self, cursor: Cursor, attempt: i16, at: TimestampMs) {
         self.next.cursor = Some(Cursor {
             attempt,
             outstanding: false,
