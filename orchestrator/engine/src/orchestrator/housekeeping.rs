@@ -52,7 +52,7 @@ impl Orchestrator {
             let scanned = self.scan().await;
             self.report("the scan of live sagas", scanned);
         }
-        if round % PARTITION_ROUNDS == 0 {
+        if round.is_multiple_of(PARTITION_ROUNDS) {
             let made = self.make_partitions().await;
             self.report("making partitions", made);
         }
