@@ -80,8 +80,8 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=5_000))]
     connections: u16,
 
-    /// Where the roles keep their files; emptied
-    #[arg(long, value_name = "DIR", default_value = ".guichet/bench/roles")]
+    /// Where the roles keep their files
+    #[arg(long, value_name = "DIR", default_value = ".guichet/bench")]
     dir: PathBuf,
 }
 

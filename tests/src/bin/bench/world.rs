@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
@@ -22,6 +23,8 @@ use tokio::{
     time::timeout,
 };
 
+use uuid::Uuid;
+
 use crate::observer::Observer;
 
 const DATABASE_URL: &str = "GUICHET_DATABASE_URL";
@@ -29,6 +32,8 @@ const AMQP_URL: &str = "GUICHET_AMQP_URL";
 /// Apart from whatever else uses the broker. Queues of an earlier run are used again, and what may be
 /// left in them is of another database and dropped.
 const NAMESPACE: &str = "guichet-bench";
+/// What the folders of the runs are called, before a number.
+const FOLDER: &[u8] = b"roles-";
 const READY_WITHIN: Duration = Duration::from_secs(300);
 const STOP_WITHIN: Duration = Duration::from_secs(90);
 
@@ -54,7 +59,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts it. `dir` is ours: what an earlier run left there is removed.
+    /// Starts it, with a folder of its own in `dir`. What an earlier run left there is removed.
     pub(crate) async fn start(dir: &Path) -> Result<Self> {
         for name in [DATABASE_URL, AMQP_URL] {
             env::var_os(name)
@@ -62,11 +67,9 @@ impl World {
         }
         let amqp_url = env::var(AMQP_URL).context("GUICHET_AMQP_URL is not text")?;
         let program = env::current_exe()?.with_file_name("guichet");
-        if dir.exists() {
-            fs::remove_dir_all(dir).with_context(|| format!("cannot empty {}", dir.display()))?;
-        }
+        let dir = folder(dir).await?;
         let database = TestDatabase::create().await;
-        let (up, addresses) = up(&program, dir, &database.url()).await?;
+        let (up, addresses) = up(&program, &dir, &database.url()).await?;
         let gateway = addresses
             .iter()
             .find(|address| address.role.name == "gateway")
@@ -89,7 +92,7 @@ impl World {
             connection,
             program,
             up,
-            dir: dir.to_owned(),
+            dir,
             database,
         })
     }
@@ -133,6 +136,33 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// A new folder for what the roles write.
+///
+/// Thousands of mails are files, and a run ends by removing them. For some minutes ext4 does not give
+/// out removed inodes again, and looks at each of them for every new file nearby: of runs in close
+/// succession the second one would spend a third of the worker's time there. So folders are asked to
+/// lie apart on the disk, each where nothing was removed. Other file systems refuse, and need it not.
+async fn folder(parent: &Path) -> Result<PathBuf> {
+    let cannot = || format!("cannot make a folder in {}", parent.display());
+    fs::create_dir_all(parent).with_context(cannot)?;
+    for entry in fs::read_dir(parent).with_context(cannot)? {
+        let old = entry?;
+        if old.file_name().as_encoded_bytes().starts_with(FOLDER) {
+            let old = old.path();
+            fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
+        }
+    }
+    let apart = Command::new("chattr").arg("+T").arg(parent).output().await;
+    if !apart.is_ok_and(|output| output.status.success()) {
+        let _ =
+            std::io::stderr().write_all(b"chattr +T is refused here: repeated runs may differ\n");
+    }
+    let name = format!("{}{}", FOLDER.escape_ascii(), Uuid::now_v7().simple());
+    let dir = parent.join(name);
+    fs::create_dir(&dir).with_context(cannot)?;
+    Ok(dir)
 }
 
 struct Address {
