@@ -64,6 +64,9 @@ async fn establish(url: &str, session: &str) -> ConnectionResult<AsyncPgConnecti
     Ok(connection)
 }
 
+/// Statements are planned once and keep their plan. Planned while a table is still empty, one would
+/// read the whole table for ever, so reading by a key is preferred from the start. (Where there is no
+/// key the whole table is read all the same, at a pretended cost that must not start the JIT.)
 fn session_settings(config: &Config) -> String {
     let name: String = config
         .application_name
@@ -74,7 +77,7 @@ fn session_settings(config: &Config) -> String {
     format!(
         "SET application_name = '{name}'; SET statement_timeout = {}; \
          SET idle_in_transaction_session_timeout = 30000; SET timezone = 'UTC'; \
-         SET plan_cache_mode = force_generic_plan",
+         SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off",
         config.statement_timeout_ms
     )
 }
