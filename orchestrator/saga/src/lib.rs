@@ -12,6 +12,7 @@ mod definition;
 mod instance;
 pub mod invariant;
 pub mod order;
+mod resend;
 mod retry;
 mod settle;
 mod step;
@@ -20,6 +21,7 @@ pub use definition::{
     BadDefinition, Class, Definition, ProbeMode, StepDefinition, WaitingDefinition,
 };
 pub use instance::{Cursor, Flags, Instance, State, Status, Steps};
+pub use resend::{Answers, current};
 pub use retry::RetryPolicy;
 pub use settle::{Applied, Plan, Settlement, Write, settle};
 pub use step::{

@@ -16,42 +16,63 @@ enum Act {
         outcome: Outcome,
         expired: bool,
         really: bool,
+        retry_after_ms: Option<u32>,
     },
     /// A worker gets it, and the reply is lost.
     LoseReply {
         really: bool,
     },
-    /// An answer to an older command.
-    Stale,
+    /// An answer to another command than the current one, so many before or after it.
+    Stale {
+        off: i32,
+        outcome: Outcome,
+    },
     /// Time passes up to the saga's next worry.
     Sleep,
     /// A little time passes and the saga is woken too early.
     Nap(i64),
-    Decision,
-    Nudge,
+    /// A signal, for the step that the saga is at or for the one with this number.
+    Signal {
+        kind: SignalKind,
+        step: Option<u8>,
+    },
     End,
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let outcome = prop_oneof![
-        6 => Just(Outcome::Done),
-        2 => Just(Outcome::Rejected),
-        3 => Just(Outcome::Retry),
-        3 => Just(Outcome::Unknown),
-        2 => Just(Outcome::Waiting),
-    ];
+    let outcome = || {
+        prop_oneof![
+            6 => Just(Outcome::Done),
+            2 => Just(Outcome::Rejected),
+            3 => Just(Outcome::Retry),
+            3 => Just(Outcome::Unknown),
+            2 => Just(Outcome::Waiting),
+        ]
+    };
     let act = prop_oneof![
-        8 => (outcome, any::<bool>(), any::<bool>())
-            .prop_map(|(outcome, expired, really)| Act::Answer { outcome, expired, really }),
+        8 => (outcome(), any::<bool>(), any::<bool>(), prop::option::of(0_u32..100_000)).prop_map(
+            |(outcome, expired, really, retry_after_ms)| {
+                Act::Answer { outcome, expired, really, retry_after_ms }
+            }
+        ),
         1 => any::<bool>().prop_map(|really| Act::LoseReply { really }),
-        1 => Just(Act::Stale),
+        1 => (prop_oneof![-3..=-1, 1..=3], outcome())
+            .prop_map(|(off, outcome)| Act::Stale { off, outcome }),
         3 => Just(Act::Sleep),
         1 => (0_i64..2_000).prop_map(Act::Nap),
-        1 => Just(Act::Decision),
-        1 => Just(Act::Nudge),
+        2 => (any::<bool>(), prop::option::of(0_u8..7)).prop_map(|(decision, at)| {
+            let step = at.map(number);
+            let kind = if decision { SignalKind::Decision } else { SignalKind::Nudge };
+            Act::Signal { kind, step }
+        }),
         1 => Just(Act::End),
     ];
     prop::collection::vec(act, 0..80)
+}
+
+/// The number of the step at a place. Not in the order of the steps: it is a bit, not a position.
+fn number(at: u8) -> u8 {
+    29 - at * 3
 }
 
 /// Any sound definition of up to six steps.
@@ -79,8 +100,7 @@ fn definitions() -> impl Strategy<Value = Definition> {
                     budget_ms: None,
                 };
                 StepDefinition {
-                    // Not in the order of the steps: the number is a bit, not a position.
-                    number: u8::try_from(29 - at * 3).expect("small"),
+                    number: number(u8::try_from(at).expect("small")),
                     name: format!("step-{at}").parse::<StepName>().expect("a name"),
                     class,
                     probe_mode: if read {
@@ -234,12 +254,12 @@ impl World {
         }
     }
 
-    fn reply(&self, outcome: Outcome, code: Option<&str>) -> Input {
+    fn reply(&self, outcome: Outcome, code: Option<&str>, retry_after_ms: Option<u32>) -> Input {
         Input::Reply(ReplyInput {
             seq: self.saga.seq,
             outcome,
             code: code.map(str::to_owned),
-            retry_after_ms: None,
+            retry_after_ms,
         })
     }
 
@@ -267,21 +287,22 @@ impl World {
                 outcome,
                 expired,
                 really,
+                retry_after_ms,
             } => {
                 let outcome = self.honest(*outcome);
                 // A worker that refuses an old command has done nothing with it.
                 let code = (*expired && outcome == Outcome::Retry).then_some("expired");
                 self.execute(outcome, *really && code.is_none());
-                self.give(&self.reply(outcome, code))
+                self.give(&self.reply(outcome, code, *retry_after_ms))
             }
             Act::LoseReply { really } => {
                 self.execute(Outcome::Unknown, *really);
                 Ok(())
             }
-            Act::Stale => {
+            Act::Stale { off, outcome } => {
                 let stale = ReplyInput {
-                    seq: self.saga.seq - 1,
-                    outcome: Outcome::Done,
+                    seq: self.saga.seq + off,
+                    outcome: *outcome,
                     code: None,
                     retry_after_ms: None,
                 };
@@ -302,14 +323,15 @@ impl World {
                 self.ms += ms;
                 self.give(&Input::Wake)
             }
-            Act::Decision => self.give(&Input::Signal {
-                step: waiting_step,
-                kind: SignalKind::Decision,
-            }),
-            Act::Nudge => self.give(&Input::Signal {
-                step: waiting_step,
-                kind: SignalKind::Nudge,
-            }),
+            Act::Signal { kind, step } => {
+                let before = self.saga.clone();
+                let result = self.give(&Input::Signal {
+                    step: step.unwrap_or(waiting_step),
+                    kind: *kind,
+                });
+                assert!(result.is_ok() || self.saga == before);
+                result
+            }
             Act::End => self.give(&Input::End {
                 reason: "customer_cancelled".into(),
             }),
@@ -338,7 +360,7 @@ impl World {
                         _ => Outcome::Done,
                     };
                     self.execute(outcome, true);
-                    self.give(&self.reply(outcome, None))
+                    self.give(&self.reply(outcome, None, None))
                         .expect("the current command's reply");
                 }
                 Some(_) if self.saga.wake_at.is_some() => self.act(&Act::Sleep),
@@ -435,7 +457,7 @@ proptest! {
             }
             let answered = world.saga.cursor.is_some_and(|cursor| cursor.outstanding) && turn >= at;
             let act = if answered {
-                Act::Answer { outcome, expired: false, really: true }
+                Act::Answer { outcome, expired: false, really: true, retry_after_ms: None }
             } else {
                 Act::Sleep
             };

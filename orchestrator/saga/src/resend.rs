@@ -1,0 +1,129 @@
+//! When a command is sent again, and when its silence is no reason to.
+//!
+//! A command without an answer was lost, or is still in a queue. Sending it again helps against the
+//! first and feeds the second: under overload every queue is longer than every patience, and each copy
+//! makes it longer still. So whoever is about to send again looks at how old the answers were that came
+//! lately: if they are about as old as the silence, it is the backlog that is late, and waiting is all
+//! there is to do. A command is then late, not lost.
+
+use crate::{Definition, Instance, ProbeMode, Send, TimestampMs};
+use contract::StepKind;
+use std::collections::HashMap;
+
+/// How old the commands were whose answers came last, by step and kind.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    last: HashMap<(u8, StepKind), Answer>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    age_ms: i64,
+    at: TimestampMs,
+}
+
+impl Answers {
+    /// Notes the answer to a command that was decided `age_ms` ago.
+    pub fn heard(&mut self, step: u8, kind: StepKind, age_ms: i64, now: TimestampMs) {
+        let answer = Answer { age_ms, at: now };
+        self.last.insert((step, kind), answer);
+    }
+
+    /// For how long, in milliseconds, a saga's command is not sent again although it is due, because
+    /// the backlog explains its silence. `None`: it is to be woken. Never past the end of its time.
+    /// `decided_at` is when the command was decided, if this process knows.
+    #[must_use]
+    pub fn explain_silence(
+        &self,
+        definition: &Definition,
+        saga: &Instance,
+        decided_at: Option<TimestampMs>,
+        now: TimestampMs,
+    ) -> Option<i64> {
+        let cursor = saga.cursor.filter(|cursor| cursor.outstanding)?;
+        let patience = i64::from(definition.step(cursor.step)?.resend_ms);
+        let in_time = saga.budget_until.is_none_or(|until| now < until)
+            && (saga.pivot_done() || now < saga.deadline);
+        let answer = *self.last.get(&(cursor.step, cursor.kind))?;
+        let lately = now.saturating_sub(answer.at) < patience;
+        let silence = now.saturating_sub(decided_at?);
+        let queue_is_long = answer.age_ms > patience / 2;
+        let explained = silence < answer.age_ms.saturating_mul(2);
+        (in_time && lately && queue_is_long && explained).then_some(patience)
+    }
+}
+
+/// The command that a saga is at, to be sent again; `None` if none is out.
+#[must_use]
+pub fn current(definition: &Definition, saga: &Instance) -> Option<Send> {
+    let cursor = saga.cursor.filter(|cursor| cursor.outstanding)?;
+    let redo = definition.step(cursor.step)?.probe_mode == ProbeMode::Redo;
+    let kind = match cursor.kind {
+        StepKind::Probe if redo => StepKind::Do,
+        kind => kind,
+    };
+    Some(Send {
+        seq: saga.seq,
+        step: cursor.step,
+        kind,
+        attempt: cursor.attempt,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Now, order, start};
+    use contract::SagaId;
+
+    const PATIENCE: i64 = 5_000;
+
+    fn begun() -> (Definition, Instance) {
+        let definition = order::v1();
+        let now = Now { ms: 0, seed: 1 };
+        let saga = start(&definition, SagaId(uuid::Uuid::from_u128(7)), 1, now).next;
+        (definition, saga)
+    }
+
+    #[test]
+    fn silence_is_explained_by_answers_as_old_and_by_nothing_else() {
+        let (definition, saga) = begun();
+        let explain = |age_ms, at, decided_at, now| {
+            let mut answers = Answers::default();
+            answers.heard(0, StepKind::Do, age_ms, at);
+            answers.explain_silence(&definition, &saga, decided_at, now)
+        };
+        assert_eq!(explain(4_000, 4_900, Some(0), 5_000), Some(PATIENCE));
+        assert_eq!(explain(2_000, 4_900, Some(0), 5_000), None, "a short queue");
+        assert_eq!(explain(4_000, 0, Some(0), 5_000), None, "no news");
+        assert_eq!(explain(4_000, 7_900, Some(0), 8_000), None, "too long");
+        assert_eq!(explain(4_000, 4_900, None, 5_000), None, "unknown since");
+        let budget = saga.budget_until.expect("a budget");
+        assert_eq!(explain(40_000, budget - 1, Some(0), budget), None, "over");
+        let none = Answers::default().explain_silence(&definition, &saga, Some(0), 5_000);
+        assert_eq!(none, None, "no answers at all");
+    }
+
+    #[test]
+    fn answers_to_another_step_or_kind_explain_nothing() {
+        let (definition, saga) = begun();
+        let mut answers = Answers::default();
+        answers.heard(1, StepKind::Do, 9_000, 4_900);
+        answers.heard(0, StepKind::Undo, 9_000, 4_900);
+        assert_eq!(
+            answers.explain_silence(&definition, &saga, Some(0), 5_000),
+            None
+        );
+    }
+
+    #[test]
+    fn only_an_outstanding_command_is_current_and_a_redo_probe_is_a_do() {
+        let (definition, mut saga) = begun();
+        let cursor = saga.cursor.as_mut().expect("at reserve");
+        cursor.kind = StepKind::Probe;
+        let sent = current(&definition, &saga).expect("a command");
+        assert_eq!((sent.kind, sent.step, sent.seq), (StepKind::Do, 0, 1));
+        saga.cursor.as_mut().expect("at reserve").outstanding = false;
+        assert_eq!(current(&definition, &saga), None);
+    }
+}
