@@ -1,8 +1,8 @@
 //! From a decision to an envelope.
 
 use chrono::DateTime;
-use contract::{Command, Incarnation, MessageId, SagaId, StepKind, TraceParent};
-use saga::{Definition, Instance, ProbeMode, Send, TimestampMs};
+use contract::{Command, Incarnation, MessageId, SagaId, TraceParent};
+use saga::{Definition, Instance, Send, TimestampMs};
 use uuid::Uuid;
 
 /// Where replies go and in which life of the database.
@@ -41,23 +41,6 @@ impl Sender {
             input: None,
         })
     }
-}
-
-/// The command that a saga is at, to be sent again.
-pub(crate) fn current(definition: &Definition, saga: &Instance) -> Option<Send> {
-    let cursor = saga.cursor.filter(|cursor| cursor.outstanding)?;
-    let redo = definition.step(cursor.step)?.probe_mode == ProbeMode::Redo;
-    let kind = if cursor.kind == StepKind::Probe && redo {
-        StepKind::Do
-    } else {
-        cursor.kind
-    };
-    Some(Send {
-        seq: saga.seq,
-        step: cursor.step,
-        kind,
-        attempt: cursor.attempt,
-    })
 }
 
 /// A command's id follows from the saga and the command's number, so that a command that is sent

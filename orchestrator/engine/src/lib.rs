@@ -57,6 +57,12 @@ pub enum Error {
         /// The number that the definition gives it.
         number: u8,
     },
+    /// Another process runs under this node's name and has its shards.
+    #[error(
+        "another orchestrator runs under the name {0} and has taken its shards; this one stops: \
+         give each its own amqp.node"
+    )]
+    Fenced(String),
 }
 
 impl From<diesel::result::Error> for Error {

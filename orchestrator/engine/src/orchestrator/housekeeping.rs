@@ -108,13 +108,11 @@ impl Orchestrator {
             let lease = leases.iter().find(|lease| lease.shard == *shard);
             lease.is_some_and(|lease| lease.owner.as_deref() == Some(&node))
         };
-        if plan.lost.iter().any(own_name) {
-            tracing::error!(
-                node,
-                "another orchestrator runs under this name and takes its shards: give each its own amqp.node"
-            );
-        }
+        self.fenced = plan.lost.iter().any(own_name);
         self.lose(&plan.lost);
+        if self.fenced {
+            return Ok(());
+        }
         if !plan.release.is_empty() {
             self.lose(&plan.release);
             Release {
@@ -240,6 +238,7 @@ impl Orchestrator {
                 step: number.unwrap_or(u8::MAX),
                 kind,
             },
+            reply: None,
             message: Some(signal),
             detail: None,
             signal: Some(signal),

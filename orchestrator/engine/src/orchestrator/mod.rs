@@ -9,25 +9,24 @@
 //!   before anything is decided about them again; their current commands are sent.
 //! - It stalls beyond its lease and another one takes over: the conditional write of the slower one
 //!   finds another revision and changes nothing.
+//! - Two run under one name: they would take each other's shards for ever. The younger one is the
+//!   restarted one, so the elder stops as soon as it sees that its own name has a later epoch.
 //! - The broker loses everything: with the new session every command without an answer is sent once.
 
 mod clean;
 mod housekeeping;
+mod load;
 mod publish;
 mod settle;
 
-use crate::{
-    Config, Error, client, definitions::Definitions, metrics::METRICS, sagas::Sagas,
-    store::row::ReadSagas,
-};
+use crate::{Config, Error, client, definitions::Definitions, metrics::METRICS, sagas::Sagas};
 use bus::{Acker, Bus, ReplyDelivery};
-use contract::{SagaId, StepKind};
+use contract::SagaId;
 use database::{Clock, Pool};
-use diesel_async::RunQueryDsl;
 use publish::Publisher;
 use runtime::health::Check;
-use saga::{Input, InputKind, ReplyInput, TimestampMs};
-use settle::{Found, Given};
+use saga::{Answers, Input, InputKind, ReplyInput, TimestampMs};
+use settle::Given;
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -54,8 +53,9 @@ pub struct Parts {
 /// Runs until `shutdown` is cancelled; then finishes what it has in hand and gives its shards back.
 ///
 /// # Errors
-/// The definitions in the database are not those of this program, or the database cannot be reached
-/// at the start. Later failures of the database or the broker are waited out.
+/// The definitions in the database are not those of this program, the database cannot be reached at
+/// the start, or a younger process with the same name has taken over ([`Error::Fenced`]). Later
+/// failures of the database or the broker are waited out.
 pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error> {
     let mut connection = parts.pool.get().await?;
     crate::definitions::check(&mut connection, &parts.definitions).await?;
@@ -79,15 +79,15 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
         renewed: Instant::now(),
         session: 0,
         send_all_again: false,
+        fenced: false,
         doubtful: HashSet::new(),
-        answer_age: HashMap::new(),
+        answers: Answers::default(),
         seed: rand::random(),
         publisher,
         shutdown,
     }
     .run(replies)
-    .await;
-    Ok(())
+    .await
 }
 
 struct Orchestrator {
@@ -102,23 +102,25 @@ struct Orchestrator {
     session: u64,
     /// What was sent in an earlier session is to be sent again.
     send_all_again: bool,
+    /// A younger process with our name has taken our shards.
+    fenced: bool,
     /// Sagas read back after a commit whose outcome was not known.
     doubtful: HashSet<SagaId>,
-    /// For each step and kind, how old the last answered command was, and when that was.
-    answer_age: HashMap<(u8, StepKind), (i64, TimestampMs)>,
+    /// How long answers take: tells a backlog from a loss.
+    answers: Answers,
     seed: u64,
     publisher: Publisher,
     shutdown: CancellationToken,
 }
 
 impl Orchestrator {
-    async fn run(mut self, mut replies: mpsc::Receiver<ReplyDelivery>) {
+    async fn run(mut self, mut replies: mpsc::Receiver<ReplyDelivery>) -> Result<(), Error> {
         let mut housekeeping =
             tokio::time::interval(Duration::from_millis(self.parts.config.housekeeping_ms));
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut session = self.parts.bus.state();
         let mut rounds: u32 = 0;
-        loop {
+        while !self.fenced {
             let mut deliveries = Vec::new();
             let prefetch = usize::from(self.parts.config.prefetch);
             tokio::select! {
@@ -152,7 +154,12 @@ impl Orchestrator {
             }
         }
         self.publisher.finish().await;
+        if self.fenced {
+            // What is stored under the name is the other one's.
+            return Err(Error::Fenced(self.parts.node));
+        }
         self.sign_off().await;
+        Ok(())
     }
 
     /// Notices a new session with the broker; then commands and replies of the last one may be lost.
@@ -186,20 +193,18 @@ impl Orchestrator {
         let mut look = false;
         for delivery in deliveries {
             look |= !delivery.signals.is_empty();
-            given.extend(delivery.replies.iter().map(Given::reply));
+            given.extend(delivery.replies.into_iter().map(Given::reply));
             ackers.push(delivery.acker);
         }
         (given, ackers, look)
     }
 
-    /// Sagas whose time has come. One that only waits for an answer is left alone while answers to
-    /// its step are as old as its patience: it is the backlog that is late, and sending again would
-    /// feed it.
+    /// Sagas whose time has come, without those whose command is only late.
     fn due(&mut self) -> Vec<Given> {
         let now = self.clock.now_ms();
         let mut given = Vec::new();
         for id in self.sagas.due(now, self.parts.config.batch_max) {
-            match self.backlog_ms(id, now) {
+            match self.late_by(id, now) {
                 Some(pause) => self.sagas.postpone(id, now.saturating_add(pause)),
                 None => given.push(Given::wake(id)),
             }
@@ -207,33 +212,16 @@ impl Orchestrator {
         given
     }
 
-    /// How long to wait with sending again, if the step's queue is the reason for the silence.
-    fn backlog_ms(&self, id: SagaId, now: TimestampMs) -> Option<i64> {
+    fn late_by(&self, id: SagaId, now: TimestampMs) -> Option<i64> {
         let owned = self.sagas.get(id)?;
-        let cursor = owned.instance.cursor.filter(|cursor| cursor.outstanding)?;
         let definition = self.parts.definitions.get(owned.instance.definition)?;
-        let patience = i64::from(definition.step(cursor.step)?.resend_ms);
-        let still_in_time = owned.instance.budget_until.is_none_or(|until| now < until)
-            && (owned.instance.pivot_done() || now < owned.instance.deadline);
-        let (age, at) = *self.answer_age.get(&(cursor.step, cursor.kind))?;
-        let recent = now.saturating_sub(at) < patience;
-        let waited = now.saturating_sub(owned.decided_at?);
-        (still_in_time && recent && age > patience / 2 && waited < age.saturating_mul(2))
-            .then_some(patience)
-    }
-
-    /// Reads sagas that are not in memory.
-    async fn load(&mut self, ids: &[SagaId]) -> Result<Found, Error> {
-        let mut connection = self.parts.pool.get().await?;
-        let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
-        let rows = ReadSagas { ids }.load(&mut connection).await?;
-        drop(connection);
-        Ok(self.take_in(rows).await)
+        self.answers
+            .explain_silence(definition, &owned.instance, owned.decided_at, now)
     }
 }
 
 impl Given {
-    fn reply(reply: &contract::Reply) -> Self {
+    fn reply(reply: contract::Reply) -> Self {
         let mut detail = serde_json::Map::new();
         if let Some(error) = &reply.error {
             detail.insert("message".to_owned(), error.message.clone().into());
@@ -256,6 +244,7 @@ impl Given {
             message: Some(reply.id.0),
             detail: (!detail.is_empty()).then(|| clean::clean(detail.into())),
             signal: None,
+            reply: Some(Box::new(reply)),
         }
     }
 
@@ -266,6 +255,7 @@ impl Given {
             message: None,
             detail: None,
             signal: None,
+            reply: None,
         }
     }
 }

@@ -1,24 +1,23 @@
 //! One batch: settle, commit, send.
 
-use super::{Orchestrator, count_input, publish::Outgoing};
+use super::{Orchestrator, count_input, load::Found, publish::Outgoing};
 use crate::{
     Error,
-    command::{Sender, current},
+    command::Sender,
     metrics::METRICS,
     store::{
         advance::{Advance, Note},
-        row::{Hold, Row},
         signal::MarkApplied,
     },
 };
 use bus::{Acker, Parked};
 use chrono::DateTime;
-use contract::{Event, MessageId, SagaId};
+use contract::{Envelope, Event, MessageId, Reply, SagaId};
 use diesel_async::RunQueryDsl;
-use saga::{Illegal, Input, InputKind, Now, Plan, Settlement, Write, settle};
+use saga::{Illegal, Input, Now, Plan, Settlement, Write, current, settle};
 use serde_json::Value;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     time::{Duration, Instant},
 };
 use uuid::Uuid;
@@ -31,30 +30,12 @@ const REREADS_MAX: u8 = 3;
 pub(super) struct Given {
     pub(super) saga: SagaId,
     pub(super) input: Input,
+    /// The reply it was made of, should nobody want it.
+    pub(super) reply: Option<Box<Reply>>,
     pub(super) message: Option<Uuid>,
     pub(super) detail: Option<Value>,
     /// The signal it came from, to be marked as applied.
     pub(super) signal: Option<Uuid>,
-}
-
-/// The rows that were read, with whether each saga has ended.
-#[derive(Default)]
-pub(super) struct Found {
-    rows: HashMap<SagaId, bool>,
-}
-
-impl Found {
-    fn exists(&self, id: SagaId) -> bool {
-        self.rows.contains_key(&id)
-    }
-
-    fn is_over(&self, id: SagaId) -> bool {
-        self.rows.get(&id).copied().unwrap_or(true)
-    }
-
-    pub(super) fn into_ids(self) -> Vec<SagaId> {
-        self.rows.into_keys().collect()
-    }
 }
 
 impl Orchestrator {
@@ -66,10 +47,7 @@ impl Orchestrator {
             ackers,
             ..Outgoing::default()
         };
-        // The first chunk is on top, for the inputs of a saga stay in their order.
-        let chunks = given.chunks(self.parts.config.batch_max).rev();
-        let mut parts: Vec<(Vec<Given>, u8)> = chunks.map(|chunk| (chunk.to_vec(), 0)).collect();
-        drop(given);
+        let mut parts = chunks(given, self.parts.config.batch_max);
         let mut failures: u32 = 0;
         while let Some((part, rereads)) = parts.pop() {
             match self.settle_part(&part, &mut outgoing).await {
@@ -204,21 +182,6 @@ impl Orchestrator {
         Ok(self.after_conflicts(conflicts, given))
     }
 
-    /// Reads the sagas that are not in memory.
-    async fn load_missing(&mut self, given: &[Given]) -> Result<Found, Error> {
-        let mut missing: Vec<SagaId> = given
-            .iter()
-            .map(|one| one.saga)
-            .filter(|id| !self.sagas.contains(*id))
-            .collect();
-        missing.sort_unstable();
-        missing.dedup();
-        if missing.is_empty() {
-            return Ok(Found::default());
-        }
-        self.load(&missing).await
-    }
-
     async fn commit(&self, plan: &Plan, given: &[Given]) -> Result<HashSet<Uuid>, Error> {
         if plan.writes.is_empty() {
             return Ok(HashSet::new());
@@ -306,8 +269,7 @@ impl Orchestrator {
             let Some(age) = decided_at.map(|at| now_ms.saturating_sub(at)) else {
                 continue;
             };
-            self.answer_age
-                .insert((cursor.step, cursor.kind), (age, now_ms));
+            self.answers.heard(cursor.step, cursor.kind, age, now_ms);
             let step = self
                 .parts
                 .definitions
@@ -407,15 +369,17 @@ impl Orchestrator {
             .zip(settlements)
             .filter(|(one, settlement)| {
                 **settlement == Settlement::UnknownSaga
-                    && one.input.kind() == InputKind::Reply
                     && !found.exists(one.saga)
                     && !self.sagas.contains(one.saga)
             })
-            .map(|(one, _)| Parked {
-                body: format!("{:?}", one.input).into_bytes(),
-                reason: format!("there is no saga {}", one.saga),
-                source: "replies".to_owned(),
-                kind: None,
+            .filter_map(|(one, _)| {
+                Some(Parked {
+                    // Made of JSON a moment ago: it cannot fail.
+                    body: serde_json::to_vec(one.reply.as_ref()?).ok()?,
+                    reason: format!("there is no saga {}", one.saga),
+                    source: "replies".to_owned(),
+                    kind: Some(Reply::TYPE.0.to_owned()),
+                })
             })
             .collect();
         if let Err(error) = self.parts.bus.park(strays).await {
@@ -440,48 +404,6 @@ impl Orchestrator {
             .collect()
     }
 
-    /// Takes rows in: those of our shards that are live; an unreadable one is held.
-    pub(super) async fn take_in(&mut self, rows: Vec<Row>) -> Found {
-        let mut found = Found::default();
-        let mut unreadable = Vec::new();
-        for row in rows {
-            let (id, shard) = (row.id(), row.shard());
-            found.rows.insert(id, row.ended());
-            if !self.held.contains_key(&shard) {
-                continue;
-            }
-            match row.into_instance() {
-                Ok(saga) if self.parts.definitions.get(saga.definition).is_some() => {
-                    self.sagas.put(saga, shard, None);
-                }
-                Ok(saga) => {
-                    tracing::error!(saga_id = %id, definition = saga.definition, "unknown definition; held");
-                    unreadable.push(id.0);
-                }
-                Err(column) => {
-                    tracing::error!(saga_id = %id, column, "unreadable row; held");
-                    unreadable.push(id.0);
-                }
-            }
-        }
-        if !unreadable.is_empty() {
-            self.hold(unreadable).await;
-        }
-        found
-    }
-
-    async fn hold(&self, ids: Vec<Uuid>) {
-        METRICS.held.inc_by(ids.len() as u64);
-        let held = async {
-            let mut connection = self.parts.pool.get().await?;
-            Hold { ids }.execute(&mut connection).await?;
-            Ok::<_, Error>(())
-        };
-        if let Err(error) = held.await {
-            tracing::error!(%error, "sagas that cannot be read could not be marked as held");
-        }
-    }
-
     /// Where replies come now; `None` without a session, and then nothing is worth sending.
     fn sender(&self, now_ms: i64) -> Option<Sender> {
         let state = self.parts.bus.state();
@@ -492,6 +414,19 @@ impl Orchestrator {
             now_ms,
         })
     }
+}
+
+/// Parts of at most `most`, none read yet. The first is last, for it is taken first: the inputs of a
+/// saga stay in their order.
+fn chunks(mut given: Vec<Given>, most: usize) -> Vec<(Vec<Given>, u8)> {
+    let mut chunks = Vec::new();
+    while given.len() > most {
+        let rest = given.split_off(most);
+        chunks.push((std::mem::replace(&mut given, rest), 0));
+    }
+    chunks.push((given, 0));
+    chunks.reverse();
+    chunks
 }
 
 fn count(items: usize) -> f64 {

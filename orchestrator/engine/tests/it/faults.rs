@@ -103,6 +103,24 @@ database::statement! {
 }
 
 #[tokio::test]
+async fn of_two_with_one_name_the_elder_stops_and_the_younger_goes_on() {
+    let world = World::new().await;
+    let elder = world.orchestrator("twin").await;
+    let _workers = world.workers(all_done()).await;
+    let mut ids = world.start(20).await;
+    let _younger = world.orchestrator("twin").await;
+    let stopped = elder.task.await.expect("no panic");
+    assert!(
+        matches!(&stopped, Err(engine::Error::Fenced(node)) if node == "twin"),
+        "{stopped:?}"
+    );
+    ids.extend(world.start(20).await);
+    for id in ids {
+        assert_eq!(world.ended(id).await.instance.state, State::Completed);
+    }
+}
+
+#[tokio::test]
 async fn a_lost_session_with_the_broker_loses_no_saga() {
     let world = World::new().await;
     let mut config = world.namespace.config();

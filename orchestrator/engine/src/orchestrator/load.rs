@@ -1,0 +1,113 @@
+//! Sagas from the database into memory; what cannot be read is held, and stops nobody else.
+
+use super::{Orchestrator, settle::Given};
+use crate::{
+    Error,
+    metrics::METRICS,
+    store::row::{Hold, ReadSagas, Row},
+};
+use contract::SagaId;
+use diesel_async::RunQueryDsl;
+use saga::{Definition, Instance, TimestampMs};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// The rows that were read, with whether each saga has ended.
+#[derive(Default)]
+pub(super) struct Found {
+    rows: HashMap<SagaId, bool>,
+}
+
+impl Found {
+    pub(super) fn exists(&self, id: SagaId) -> bool {
+        self.rows.contains_key(&id)
+    }
+
+    pub(super) fn is_over(&self, id: SagaId) -> bool {
+        self.rows.get(&id).copied().unwrap_or(true)
+    }
+
+    pub(super) fn into_ids(self) -> Vec<SagaId> {
+        self.rows.into_keys().collect()
+    }
+}
+
+impl Orchestrator {
+    /// Reads sagas that are not in memory.
+    pub(super) async fn load(&mut self, ids: &[SagaId]) -> Result<Found, Error> {
+        let mut connection = self.parts.pool.get().await?;
+        let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
+        let rows = ReadSagas { ids }.load(&mut connection).await?;
+        drop(connection);
+        Ok(self.take_in(rows).await)
+    }
+
+    /// Reads the sagas that are not in memory.
+    pub(super) async fn load_missing(&mut self, given: &[Given]) -> Result<Found, Error> {
+        let mut missing: Vec<SagaId> = given
+            .iter()
+            .map(|one| one.saga)
+            .filter(|id| !self.sagas.contains(*id))
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        if missing.is_empty() {
+            return Ok(Found::default());
+        }
+        self.load(&missing).await
+    }
+
+    /// Takes rows in: those of our shards that are live; an unreadable one is held.
+    pub(super) async fn take_in(&mut self, rows: Vec<Row>) -> Found {
+        let mut found = Found::default();
+        let mut unreadable = Vec::new();
+        for row in rows {
+            let (id, shard) = (row.id(), row.shard());
+            found.rows.insert(id, row.ended());
+            if !self.held.contains_key(&shard) {
+                continue;
+            }
+            match row.into_instance() {
+                Ok(saga) => match self.parts.definitions.get(saga.definition) {
+                    Some(definition) => {
+                        let decided_at = first_decided_at(definition, &saga);
+                        self.sagas.put(saga, shard, decided_at);
+                    }
+                    None => {
+                        tracing::error!(saga_id = %id, definition = saga.definition, "unknown definition; held");
+                        unreadable.push(id.0);
+                    }
+                },
+                Err(column) => {
+                    tracing::error!(saga_id = %id, column, "unreadable row; held");
+                    unreadable.push(id.0);
+                }
+            }
+        }
+        if !unreadable.is_empty() {
+            self.hold(unreadable).await;
+        }
+        found
+    }
+
+    pub(super) async fn hold(&self, ids: Vec<Uuid>) {
+        METRICS.held.inc_by(ids.len() as u64);
+        let held = async {
+            let mut connection = self.parts.pool.get().await?;
+            Hold { ids }.execute(&mut connection).await?;
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = held.await {
+            tracing::error!(%error, "sagas that cannot be read could not be marked as held");
+        }
+    }
+}
+
+/// When a saga's first command was decided: at its start, which its deadline tells. Of a later command
+/// only the process knows that decided it.
+fn first_decided_at(definition: &Definition, saga: &Instance) -> Option<TimestampMs> {
+    (saga.rev == 1).then(|| {
+        saga.deadline
+            .saturating_sub(i64::from(definition.deadline_ms))
+    })
+}
