@@ -4,7 +4,7 @@ use crate::{
     Config,
     catalogue::Catalogue,
     http::{Clients, Cors, Limits},
-    orders::Orders,
+    orders::{Orders, forget_old_keys},
     routes,
 };
 use database::Pool;
@@ -69,6 +69,11 @@ pub async fn run(app: Arc<App>, listener: TcpListener, shutdown: CancellationTok
     // In one task: if the refresher panics, the process must not go on with an ageing copy.
     tokio::join!(
         catalogue.run(shutdown.clone()),
+        forget_old_keys(
+            &app.pool,
+            app.config.idempotency_keep_hours,
+            shutdown.clone()
+        ),
         runtime::http::serve(listener, routes(&app), limits, shutdown),
     );
 }

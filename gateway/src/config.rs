@@ -34,6 +34,8 @@ pub struct Config {
     pub streams_max: usize,
     /// Orders before their pivot, in the whole installation, beyond which no new one is taken.
     pub live_sagas_max: usize,
+    /// Hours after which an idempotency key may stand for another order, at least 24.
+    pub idempotency_keep_hours: u16,
     /// Connections at most.
     pub connections_max: usize,
     /// How long a stopping gateway waits for open requests.
@@ -55,6 +57,7 @@ impl Default for Config {
             cors_origins: Vec::new(),
             streams_max: 5_000,
             live_sagas_max: 20_000,
+            idempotency_keep_hours: 48,
             connections_max: 10_000,
             drain_deadline_ms: 10_000,
             access_log: true,
@@ -97,6 +100,10 @@ impl Config {
             (100..=600_000).contains(&self.drain_deadline_ms),
             "drain_deadline_ms must be from 100 to 600000".to_owned(),
         );
+        check(
+            self.idempotency_keep_hours >= 24,
+            "idempotency_keep_hours must be at least 24".to_owned(),
+        );
         for origin in &self.cors_origins {
             check(
                 origin == "*" || is_origin(origin),
@@ -128,6 +135,7 @@ mod tests {
             order_limit_per_minute: 0,
             connections_max: 0,
             drain_deadline_ms: 0,
+            idempotency_keep_hours: 23,
             cors_origins: vec![
                 "*".to_owned(),
                 "https://tickets.example".to_owned(),
@@ -136,6 +144,6 @@ mod tests {
             ],
             ..Config::default()
         };
-        assert_eq!(config.problems().len(), 8, "{:?}", config.problems());
+        assert_eq!(config.problems().len(), 9, "{:?}", config.problems());
     }
 }

@@ -54,8 +54,8 @@ impl Order {
     pub async fn insert(&self, pool: &database::Pool) {
         let mut connection = pool.get().await.expect("a connection");
         diesel::sql_query(
-            "INSERT INTO orders (id, total_minor, currency, email, email_key, name, locale, payment_method)
-             VALUES ($1, $2, 'EUR', $3, $3, $4, $5, $6)",
+            "INSERT INTO orders (id, total_minor, currency, email, name, locale, payment_method)
+             VALUES ($1, $2, 'EUR', $3, $4, $5, $6)",
         )
         .bind::<SqlUuid, _>(self.id.0)
         .bind::<BigInt, _>(self.total_minor)

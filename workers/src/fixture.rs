@@ -89,9 +89,9 @@ impl Shop {
         let mut sql = String::new();
         for id in &ids {
             sql += &format!(
-                "INSERT INTO orders (id, total_minor, currency, email, email_key, name, locale,
+                "INSERT INTO orders (id, total_minor, currency, email, name, locale,
                                      payment_method)
-                 VALUES ('{id}', 5000, 'EUR', 'ada@example.org', 'ada@example.org', 'Ada Buyer',
+                 VALUES ('{id}', 5000, 'EUR', 'ada@example.org', 'Ada Buyer',
                          'en', 'pm_card_visa');"
             );
             for (line, (event, offer, quantity)) in lines.iter().enumerate() {

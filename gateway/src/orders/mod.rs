@@ -6,6 +6,7 @@
 //! starts its saga: one wins, and the others answer what he answered, made of the same stored rows.
 //! Only what was accepted binds the key. After the commit the answer is 202 whatever the bus does.
 
+mod forget;
 mod intake;
 mod key;
 mod read;
@@ -17,6 +18,7 @@ mod stream;
 mod token;
 mod watch;
 
+pub(crate) use forget::run as forget_old_keys;
 pub(crate) use routes::{Docs, routes};
 
 use crate::{Config, http::ApiError};

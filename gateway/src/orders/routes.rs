@@ -80,7 +80,8 @@ pub(crate) struct Docs;
     path = "/v1/orders",
     tag = "orders",
     params(("Idempotency-Key" = String, Header, min_length = 16, max_length = 255,
-        description = "Any text of your choice, such as a UUID; the same when you repeat the order.")),
+        description = "A random text that is yours alone, such as a version 4 UUID (the keys of all guests are \
+            one space); the same when you repeat the order. It is kept for 48 hours or longer.")),
     request_body = OrderRequest,
     responses(
         (status = 202, description = "Accepted.", body = PlacedOrder,

@@ -32,7 +32,6 @@ database::statement! {
         totals: Vec<i64> => Array<BigInt>,
         currencies: Vec<String> => Array<Text>,
         emails: Vec<String> => Array<Text>,
-        email_keys: Vec<String> => Array<Text>,
         names: Vec<String> => Array<Text>,
         locales: Vec<String> => Array<Text>,
         methods: Vec<String> => Array<Text>,
@@ -47,17 +46,17 @@ database::statement! {
     } -> SqlUuid =
     "WITH given AS (
        SELECT * FROM unnest({scopes}, {keys}, {requests}, {ids}, {totals}, {currencies}, {emails},
-                            {email_keys}, {names}, {locales}, {methods}, {clients})
-         AS g(scope, key_hash, request_hash, id, total, currency, email, email_key, name, locale,
+                            {names}, {locales}, {methods}, {clients})
+         AS g(scope, key_hash, request_hash, id, total, currency, email, name, locale,
               method, client)
      ), bound AS (
        INSERT INTO idempotency_keys (scope, key_hash, request_hash, order_id)
        SELECT scope, key_hash, request_hash, id FROM given ON CONFLICT DO NOTHING
        RETURNING order_id
      ), placed AS (
-       INSERT INTO orders (id, total_minor, currency, email, email_key, name, locale,
+       INSERT INTO orders (id, total_minor, currency, email, name, locale,
                            payment_method, client_addr)
-       SELECT g.id, g.total, g.currency, g.email, g.email_key, g.name, g.locale, g.method, g.client
+       SELECT g.id, g.total, g.currency, g.email, g.name, g.locale, g.method, g.client
        FROM given g JOIN bound ON bound.order_id = g.id
      ), lined AS (
        INSERT INTO order_items (order_id, line, offer_id, event_id, quantity, unit_amount_minor,
@@ -133,10 +132,6 @@ impl InsertOrders {
                 .collect(),
             currencies: text(|new| new.order.total.currency.code()),
             emails: text(|new| &new.order.email),
-            email_keys: sorted
-                .iter()
-                .map(|new| new.order.email.to_ascii_lowercase())
-                .collect(),
             names: text(|new| &new.order.name),
             locales: text(|new| &new.order.locale),
             methods: text(|new| &new.order.payment_method),

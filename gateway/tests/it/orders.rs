@@ -5,7 +5,9 @@ use ::http::{Response, StatusCode};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 const KEY: &str = "a-key-of-at-least-16";
 
@@ -327,6 +329,32 @@ async fn what_cannot_be_sold_now_is_refused() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn old_keys_are_forgotten_and_young_ones_kept() {
+    let gateway = Gateway::start().await;
+    // More than are deleted in one go, and two that are younger than 48 hours.
+    gateway
+        .execute(
+            "INSERT INTO idempotency_keys (scope, key_hash, request_hash, order_id)
+             SELECT 'guests', sha256(n::text::bytea), 'r',
+                    (left(uuid7_floor(now() - age)::text, 24) || lpad(to_hex(n), 12, '0'))::uuid
+             FROM (SELECT n, CASE WHEN n <= 6000 THEN interval '48 hours 1 minute'
+                                  ELSE interval '47 hours 59 minutes' END AS age
+                   FROM generate_series(1, 6002) AS n) AS given",
+        )
+        .await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(gateway::run(
+        Arc::clone(&gateway.app),
+        listener,
+        stop.clone(),
+    ));
+    eventually(async || (gateway.counts().await.3 == 2).then_some(())).await;
+    stop.cancel();
+    running.await.unwrap();
 }
 
 #[tokio::test]

@@ -362,6 +362,29 @@ async fn fifty_orders_with_one_card_take_no_more_than_its_limit() {
 }
 
 #[tokio::test]
+async fn a_limit_is_still_the_reason_when_the_answer_to_the_cancel_is_lost() {
+    let desk = Desk::open().await;
+    let card = desk.provider.card("4242424242424242").await;
+    for _ in 0..30 {
+        let order = desk.order(&card).await;
+        assert_eq!(desk.until_definite(&order).await.outcome, Outcome::Done);
+    }
+    let over = desk.order(&card).await;
+    desk.provider
+        .plan(over.id.0, "cancel", &json!("reset_after"), 1)
+        .await;
+    assert_eq!(
+        desk.ask(&over, StepKind::Do).await.outcome,
+        Outcome::Retry,
+        "cancelled, and nobody was told"
+    );
+    let reply = desk.until_definite(&over).await;
+    assert_eq!(reply.outcome, Outcome::Rejected, "{reply:?}");
+    assert_eq!(reply.error.expect("a reason").code, "limit_exceeded");
+    assert_eq!(desk.taken().await, 30);
+}
+
+#[tokio::test]
 async fn a_provider_that_is_away_or_refuses_our_key_is_no_refusal() {
     let desk = Desk::open().await;
     for (url, key, code) in [

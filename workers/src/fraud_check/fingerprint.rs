@@ -3,7 +3,8 @@
 //!
 //! `pay` is outside: its ledger row is not locked while it takes here. So a take can come twice
 //! (an attempt that died after it) or after its own undo. `quota_takes` decides both: one row per
-//! order, and an undo that finds none puts a returned one there.
+//! order, and an undo that finds none puts a returned one there. A refusal is such a row too, with its
+//! reason: an attempt that died after it is refused for the same reason, and is not counted again.
 
 use super::{
     batch,
@@ -19,17 +20,18 @@ use crate::Error;
 use chrono::{DateTime, Utc};
 use contract::{OrderId, Refusal};
 use database::Connection;
-use diesel::sql_types::{Array, Bool, Integer, Nullable, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
 
 database::statement! {
-    /// What is known of orders: their score so far, and whether `pay` took already and gave back.
+    /// What is known of orders: their score so far, whether `pay` took already and gave back, and why it
+    /// may not take.
     struct ReadOrders {
         orders: Vec<Uuid> => Array<SqlUuid>,
-    } -> (SqlUuid, Nullable<Integer>, Nullable<Bool>) =
-    "SELECT t.order_id, a.score, q.returned
+    } -> (SqlUuid, Nullable<Integer>, Nullable<Bool>, Nullable<Text>) =
+    "SELECT t.order_id, a.score, q.returned, q.refusal
      FROM unnest({orders}) AS t(order_id)
      LEFT JOIN fraud_assessments a ON a.order_id = t.order_id
      LEFT JOIN quota_takes q ON q.order_id = t.order_id AND q.step = 'pay'"
@@ -142,33 +144,63 @@ pub async fn take(
     now: DateTime<Utc>,
 ) -> Result<Vec<Answer>, Error> {
     let orders = payments.iter().map(|(order, ..)| order.0).collect();
-    let rows: Vec<(Uuid, Option<i32>, Option<bool>)> =
-        ReadOrders { orders }.load(connection).await?;
-    let known: HashMap<OrderId, (Option<i32>, Option<bool>)> = rows
-        .into_iter()
-        .map(|(order, score, returned)| (OrderId(order), (score, returned)))
-        .collect();
-    let of = |order: &OrderId| known.get(order).copied().unwrap_or((None, None));
+    let known = read(connection, orders).await?;
+    let of = |order: &OrderId| known.get(order).copied().unwrap_or_default();
     let fresh: Vec<Payment> = payments
         .iter()
-        .filter(|(order, ..)| of(order).1.is_none())
+        .filter(|(order, ..)| of(order).returned.is_none())
         .map(|(order, fingerprint, tickets)| Payment {
             order: *order,
             fingerprint: fingerprint.clone(),
             tickets: *tickets,
-            score: of(order)
-                .0
-                .and_then(|score| u32::try_from(score).ok())
-                .unwrap_or(0),
+            score: of(order).score,
         })
         .collect();
     let decided = take_fresh(connection, config, &fresh, now).await?;
-    let answers = payments.iter().map(|(order, ..)| match of(order).1 {
-        Some(false) => Ok(()),
-        Some(true) => Err((Refusal::Undone, Refusal::Undone.message().to_owned())),
-        None => decided.get(order).cloned().unwrap_or(Ok(())),
+    let answers = payments.iter().map(|(order, ..)| match of(order) {
+        Known {
+            returned: Some(false),
+            ..
+        } => Ok(()),
+        Known {
+            returned: Some(true),
+            refusal,
+            ..
+        } => {
+            let refusal = refusal.unwrap_or(Refusal::Undone);
+            Err((refusal, refusal.message().to_owned()))
+        }
+        Known { returned: None, .. } => decided.get(order).cloned().unwrap_or(Ok(())),
     });
     Ok(answers.collect())
+}
+
+/// What is known of an order.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    score: u32,
+    /// Whether what `pay` took is given back; `None` if it never took.
+    returned: Option<bool>,
+    refusal: Option<Refusal>,
+}
+
+async fn read(
+    connection: &mut Connection,
+    orders: Vec<Uuid>,
+) -> Result<HashMap<OrderId, Known>, Error> {
+    let rows: Vec<(Uuid, Option<i32>, Option<bool>, Option<String>)> =
+        ReadOrders { orders }.load(connection).await?;
+    let known = rows.into_iter().map(|(order, score, returned, refusal)| {
+        let known = Known {
+            score: score
+                .and_then(|score| u32::try_from(score).ok())
+                .unwrap_or(0),
+            returned,
+            refusal: refusal.as_deref().and_then(Refusal::from_code),
+        };
+        (OrderId(order), known)
+    });
+    Ok(known.collect())
 }
 
 async fn take_fresh(
@@ -211,17 +243,28 @@ async fn take_fresh(
         .filter(|(_, it)| !it.hits.is_empty())
         .map(|(order, it)| (order, it.hits.clone()))
         .collect();
+    let refused: Vec<(OrderId, Option<Refusal>)> = of()
+        .filter_map(|(order, it)| Some((order, Some(it.answer.as_ref().err()?.0))))
+        .collect();
     quota::add(connection, Taker::Pay, &taken, &takes).await?;
+    quota::fence(connection, Taker::Pay, &refused).await?;
     record::add_hits(connection, &hits).await?;
     Ok(of().map(|(order, it)| (order, it.answer.clone())).collect())
 }
 
 /// Gives back what the orders' payments took, once, and forbids that they take later; in the
-/// caller's transaction.
+/// caller's transaction. For each order, why it was refused, if it was.
 ///
 /// # Errors
 /// The database refuses.
-pub async fn give_back(connection: &mut Connection, orders: &[OrderId]) -> Result<(), Error> {
-    quota::fence(connection, Taker::Pay, orders).await?;
-    quota::give_back(connection, Taker::Pay, orders).await
+pub async fn give_back(
+    connection: &mut Connection,
+    orders: &[OrderId],
+) -> Result<Vec<Option<Refusal>>, Error> {
+    let fences: Vec<_> = orders.iter().map(|order| (*order, None)).collect();
+    quota::fence(connection, Taker::Pay, &fences).await?;
+    quota::give_back(connection, Taker::Pay, orders).await?;
+    let known = read(connection, orders.iter().map(|order| order.0).collect()).await?;
+    let refusal_of = |order| known.get(order).and_then(|known| known.refusal);
+    Ok(orders.iter().map(refusal_of).collect())
 }

@@ -16,11 +16,11 @@ use super::{
     subject::Kind,
 };
 use crate::Error;
-use contract::OrderId;
+use contract::{OrderId, Refusal};
 use database::Connection;
 use diesel::{
     result::{DatabaseErrorKind, Error as DieselError},
-    sql_types::{Array, Binary, Integer, Text, Uuid as SqlUuid},
+    sql_types::{Array, Binary, Integer, Nullable, Text, Uuid as SqlUuid},
 };
 use diesel_async::RunQueryDsl;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -84,14 +84,15 @@ database::statement! {
 }
 
 database::statement! {
-    /// Forbids takes that have not come yet.
+    /// Forbids takes that have not come yet, and says why if there is a reason.
     struct FenceTakes {
         step: &'static str => Text,
         orders: Vec<Uuid> => Array<SqlUuid>,
+        refusals: Vec<Option<&'static str>> => Array<Nullable<Text>>,
     } -> (Integer,) =
-    "INSERT INTO quota_takes (order_id, step, subjects, events, quantities, returned)
-     SELECT order_id, {step}, ARRAY[]::bytea[], ARRAY[]::uuid[], ARRAY[]::integer[], true
-     FROM unnest({orders}) AS t(order_id) ORDER BY order_id
+    "INSERT INTO quota_takes (order_id, step, subjects, events, quantities, returned, refusal)
+     SELECT order_id, {step}, ARRAY[]::bytea[], ARRAY[]::uuid[], ARRAY[]::integer[], true, refusal
+     FROM unnest({orders}, {refusals}) AS t(order_id, refusal) ORDER BY order_id
      ON CONFLICT (order_id, step) DO NOTHING"
 }
 
@@ -254,19 +255,27 @@ pub async fn add(
     Ok(())
 }
 
-/// Forbids the step to take for these orders from now on: a `take` that was overtaken by its own
-/// undo meets a row. For steps whose ledger row is not held while they take.
+/// Forbids the step to take for these orders from now on, each with the reason if it is a refusal: a
+/// `take` that was overtaken by its own undo, or comes again, meets a row. For steps whose ledger row
+/// is not held while they take.
 ///
 /// # Errors
 /// The database refuses.
 pub async fn fence(
     connection: &mut Connection,
     taker: Taker,
-    orders: &[OrderId],
+    orders: &[(OrderId, Option<Refusal>)],
 ) -> Result<(), Error> {
+    if orders.is_empty() {
+        return Ok(());
+    }
     let fence = FenceTakes {
         step: taker.step(),
-        orders: orders.iter().map(|order| order.0).collect(),
+        orders: orders.iter().map(|(order, _)| order.0).collect(),
+        refusals: orders
+            .iter()
+            .map(|(_, refusal)| refusal.map(Refusal::code))
+            .collect(),
     };
     fence.execute(connection).await?;
     Ok(())

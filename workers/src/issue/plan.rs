@@ -124,7 +124,6 @@ mod tests {
                 currency: Currency::EUR,
             },
             email: "a@example.org".to_owned(),
-            email_key: "a@example.org".to_owned(),
             name: "Ada Buyer".to_owned(),
             locale: "en".to_owned(),
             payment_method: "pm_card_visa".to_owned(),

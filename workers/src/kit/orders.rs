@@ -26,8 +26,6 @@ pub struct OrderView {
     pub total: Money,
     /// His address as he wrote it.
     pub email: String,
-    /// His address as limits count it.
-    pub email_key: String,
     /// His name.
     pub name: String,
     /// His language, as `fr` or `en-GB`.
@@ -80,7 +78,6 @@ type Row = (
         String,
         String,
         String,
-        String,
         Option<ipnet::IpNet>,
     ),
     (i16, Uuid, Uuid, i64, i32, Option<Value>),
@@ -91,10 +88,10 @@ database::statement! {
     struct OrdersWithItems {
         ids: Vec<Uuid> => Array<SqlUuid>,
     } -> (
-        (SqlUuid, Nullable<SqlUuid>, BigInt, Text, Text, Text, Text, Text, Text, Nullable<Inet>),
+        (SqlUuid, Nullable<SqlUuid>, BigInt, Text, Text, Text, Text, Text, Nullable<Inet>),
         (SmallInt, SqlUuid, SqlUuid, BigInt, Integer, Nullable<Jsonb>),
     ) =
-    "SELECT o.id, o.account_id, o.total_minor, o.currency, o.email, o.email_key, o.name, o.locale, \
+    "SELECT o.id, o.account_id, o.total_minor, o.currency, o.email, o.name, o.locale, \
             o.payment_method, o.client_addr, \
             i.line, i.offer_id, i.event_id, i.unit_amount_minor, i.quantity, i.attendees \
      FROM orders o JOIN order_items i ON i.order_id = o.id \
@@ -138,11 +135,10 @@ pub async fn orders(
                 currency,
             },
             email: order.4,
-            email_key: order.5,
-            name: order.6,
-            locale: order.7,
-            payment_method: order.8,
-            client_addr: order.9.map(|net| net.addr()),
+            name: order.5,
+            locale: order.6,
+            payment_method: order.7,
+            client_addr: order.8.map(|net| net.addr()),
             items: vec![item],
         };
         views.insert(id, view);

@@ -11,6 +11,7 @@ use lettre::{
 };
 use std::{
     fmt, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -83,10 +84,15 @@ impl Transport {
         let kind = match config.transport {
             TransportKind::File => {
                 let path = config.directory.clone();
-                std::fs::create_dir_all(&path).map_err(|source| SetupError::Directory {
-                    path: path.clone(),
-                    source,
-                })?;
+                // Mails are personal data.
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&path)
+                    .map_err(|source| SetupError::Directory {
+                        path: path.clone(),
+                        source,
+                    })?;
                 Kind::File(path)
             }
             TransportKind::Smtp => {

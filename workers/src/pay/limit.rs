@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use chrono::{DateTime, Utc};
-use contract::OrderId;
+use contract::{OrderId, Refusal};
 use database::{Clock, Connection, Pool};
 use diesel_async::AsyncConnection;
 use runtime::batch::{Batcher, Options};
@@ -26,7 +26,7 @@ type Payment = (OrderId, String, i32);
 #[derive(Clone, Debug)]
 pub(super) struct Limiter {
     take: Batcher<Payment, Result<Answer, Error>>,
-    give_back: Batcher<OrderId, Result<(), Error>>,
+    give_back: Batcher<OrderId, Result<Option<Refusal>, Error>>,
 }
 
 impl Limiter {
@@ -61,11 +61,11 @@ impl Limiter {
         self.take.submit(payment).await.map_err(|_lost| lost())?
     }
 
-    /// Gives back what an order took, and forbids it to take later.
+    /// Gives back what an order took, and forbids it to take later. Says why it was refused, if it was.
     ///
     /// # Errors
     /// The database cannot be written.
-    pub(super) async fn give_back(&self, order: OrderId) -> Result<(), Error> {
+    pub(super) async fn give_back(&self, order: OrderId) -> Result<Option<Refusal>, Error> {
         self.give_back.submit(order).await.map_err(|_lost| lost())?
     }
 }
@@ -97,7 +97,7 @@ async fn take_all(
         .collect()
 }
 
-async fn give_back_all(pool: &Pool, batch: Vec<OrderId>) -> Vec<Result<(), Error>> {
+async fn give_back_all(pool: &Pool, batch: Vec<OrderId>) -> Vec<Result<Option<Refusal>, Error>> {
     let mut orders = batch.clone();
     orders.sort_unstable();
     orders.dedup();
@@ -142,11 +142,14 @@ impl Work<Payment> for Take<'_> {
 struct GiveBack;
 
 impl Work<OrderId> for GiveBack {
-    type Done = ();
+    type Done = Option<Refusal>;
 
-    async fn run(&self, connection: &mut Connection, orders: &[OrderId]) -> Result<Vec<()>, Error> {
-        fingerprint::give_back(connection, orders).await?;
-        Ok(vec![(); orders.len()])
+    async fn run(
+        &self,
+        connection: &mut Connection,
+        orders: &[OrderId],
+    ) -> Result<Vec<Option<Refusal>>, Error> {
+        fingerprint::give_back(connection, orders).await
     }
 }
 

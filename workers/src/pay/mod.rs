@@ -123,8 +123,9 @@ impl Pay {
                     ));
                 }
                 Next::Refuse(refusal) => {
-                    self.limiter.give_back(order.id).await?;
-                    return Ok(Verdict::refused(refusal));
+                    // A limit may have been why, in an attempt that did not live to tell.
+                    let limit = self.limiter.give_back(order.id).await?;
+                    return Ok(Verdict::refused(limit.unwrap_or(refusal)));
                 }
                 Next::Cancel(refusal) => {
                     self.refuse(claim, order, &intent.id, Verdict::refused(refusal))
@@ -401,8 +402,8 @@ impl OutsideStep for Pay {
             Next::Wait(output) => Verdict::Waiting(output),
             // Cancelled at the provider: it can never come into force.
             Next::Refuse(refusal) => {
-                self.limiter.give_back(order.id).await?;
-                Verdict::refused(refusal)
+                let limit = self.limiter.give_back(order.id).await?;
+                Verdict::refused(limit.unwrap_or(refusal))
             }
             // It failed, but a twin could still confirm it: only an undo may say no.
             Next::Cancel(refusal) => Verdict::unknown(refusal.code(), refusal.message()),

@@ -24,7 +24,7 @@ const SOUND: &str = "
 
     CREATE FUNCTION make(order_id uuid, tickets integer, saga_state integer, revision integer,
                          steps_done integer) RETURNS void LANGUAGE sql AS $$
-      INSERT INTO orders VALUES (order_id, NULL, 5000 * tickets, 'EUR', 'a@b.example', 'a@b.example',
+      INSERT INTO orders VALUES (order_id, NULL, 5000 * tickets, 'EUR', 'a@b.example',
         'Ann', 'en', 'pm_card_visa', NULL);
       INSERT INTO order_items VALUES (order_id, '00000000-0000-0000-0000-0000000000f1',
         '00000000-0000-0000-0000-0000000000e1', 5000, tickets, 0);

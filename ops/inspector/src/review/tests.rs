@@ -10,7 +10,7 @@ async fn held(connection: &mut Connection) -> OrderId {
     let order = OrderId::new();
     let sql = format!(
         "INSERT INTO orders VALUES ('{order}', NULL, 2000000, 'EUR', 'ann@example.org',
-           'ann@example.org', 'Ann Lee', 'en', 'pm_card_visa', '192.0.2.1');
+           'Ann Lee', 'en', 'pm_card_visa', '192.0.2.1');
          INSERT INTO order_items VALUES ('{order}', gen_random_uuid(), gen_random_uuid(), 100, 2, 0);
          INSERT INTO sagas (id, deadline, updated_at, trace_id, rev, seq, pivot, shard, definition,
            state) VALUES ('{order}', now(), now(), gen_random_uuid(), 3, 2, 8, 3, 1, 2);

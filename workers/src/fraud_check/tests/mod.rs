@@ -118,9 +118,9 @@ impl Shop {
             } = order;
             let account = order.account.map_or("NULL".into(), |id| format!("'{id}'"));
             sql += &format!(
-                "INSERT INTO orders (id, account_id, total_minor, currency, email, email_key, name,
+                "INSERT INTO orders (id, account_id, total_minor, currency, email, name,
                                      locale, payment_method, client_addr)
-                 VALUES ('{id}', {account}, {total_minor}, 'EUR', '{email}', '{email}', '王', 'en',
+                 VALUES ('{id}', {account}, {total_minor}, 'EUR', '{email}', '王', 'en',
                          'pm_card_visa', '{address}');"
             );
             for (line, (event, quantity)) in order.lines.iter().enumerate() {

@@ -100,6 +100,14 @@ async fn a_card_that_pays_too_often_or_is_blocked_is_refused() {
     let (config, often) = (Config::default(), payments(12, "card-1"));
     let answers = pay(&shop, &config, &often).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 10);
+    // Asked again, a refused one hears the same and is not counted again.
+    let counted = "SELECT sum(orders)::text FROM velocity WHERE kind = 'fingerprint'";
+    assert_eq!(shop.text(counted).await, "12");
+    assert!(matches!(
+        pay(&shop, &config, &often[11..]).await[..],
+        [Err((Refusal::FraudRefused, _))]
+    ));
+    assert_eq!(shop.text(counted).await, "12");
     let value = BlockKind::Fingerprint.value("card-2").expect("sound");
     let mut connection = shop.connection().await;
     let kind = BlockKind::Fingerprint;
