@@ -161,6 +161,24 @@ fn every_guarantee_names_tests_that_exist() {
     }
 }
 
+/// A promise that `guichet check` has no query for is named as one that rows cannot show.
+#[test]
+fn every_promise_is_checked_in_the_database_or_said_not_to_be() {
+    let text = read("README.md");
+    let (before, _) = text.split_once("<!-- guarantees -->").expect("the table");
+    let (_, words) = before.rsplit_once("\n## ").expect("its heading");
+    let checked: BTreeSet<&str> = inspector::check::statements()
+        .map(|it| it.promise)
+        .collect();
+    for row in table("README.md", "guarantees") {
+        let promise = names(&row[0]).remove(0);
+        assert!(
+            checked.contains(promise.as_str()) || words.contains(&format!("(`{promise}`)")),
+            "{promise}: neither a query nor a word about it"
+        );
+    }
+}
+
 #[test]
 fn the_documents_link_to_what_is_there() {
     let documents = [

@@ -1,5 +1,9 @@
-//! The queries. States are those of the columns' comments in the migrations: of an effect 1
-//! claimed, 2 done, 3 rejected, 4 undone; of a saga 4 completed, 5 compensated, 6 abandoned.
+//! The queries. Numbers are those of the columns' comments in the migrations: an effect is 1 claimed,
+//! 2 done, 3 rejected, 4 undone; a saga 3 compensating, 4 completed, 5 compensated, 6 abandoned; a
+//! command 1 do, 2 undo, 3 probe; an outcome 1 done, 2 rejected, 3 retry, 4 unknown.
+//!
+//! What a saga's end must follow from is asked of compensated sagas only: they are few, and the
+//! history of the others is not read for it.
 
 use super::Query;
 
@@ -211,6 +215,114 @@ pub(super) const QUERIES: &[Query] = &[
               SELECT 'order ' || r.order_id, 'review without assessment'
               FROM reviews r WHERE NOT EXISTS (
                 SELECT FROM fraud_assessments a WHERE a.order_id = r.order_id)",
+    },
+    Query {
+        name: "what-was-begun-is-undone",
+        promise: "every-end-undoes",
+        says: "Each step that a compensated saga began was undone or refused after its last `do`.",
+        sql: "WITH begun AS (
+                SELECT h.saga_id, h.next_step AS step, max(h.rev) AS rev
+                FROM sagas s JOIN history h ON h.saga_id = s.id
+                WHERE s.state = 5 AND h.next_kind = 1 GROUP BY 1, 2)
+              SELECT 'saga ' || b.saga_id AS subject,
+                     format('%s, begun in revision %s, was neither undone nor refused',
+                            coalesce(st.name, 'step ' || b.step), b.rev) AS detail
+              FROM begun b LEFT JOIN steps st ON st.number = b.step
+              WHERE NOT EXISTS (
+                SELECT FROM history h
+                WHERE h.saga_id = b.saga_id AND h.step = b.step AND h.rev > b.rev
+                  AND (h.kind = 2 AND h.outcome = 1 OR h.kind IN (1, 3) AND h.outcome = 2))",
+    },
+    Query {
+        name: "undos-run-in-reverse",
+        promise: "every-end-undoes",
+        says: "The undos of a saga that ended without its pivot began in the reverse order of its steps.",
+        // Only the first undo of each: what failed may be tried again after the others.
+        sql: "WITH place AS (
+                SELECT d.id AS definition, (step->>'number')::smallint AS step, place
+                FROM definitions d, jsonb_array_elements(d.body->'steps') WITH ORDINALITY
+                       AS t(step, place)),
+              undos AS (
+                SELECT s.id, s.definition, h.next_step AS step, min(h.rev) AS rev
+                FROM sagas s JOIN history h ON h.saga_id = s.id
+                WHERE s.state IN (5, 6) AND h.next_kind = 2 GROUP BY 1, 2, 3),
+              placed AS (
+                SELECT u.id, u.step, u.rev, p.place,
+                       lag(p.place) OVER (PARTITION BY u.id ORDER BY u.rev) AS before
+                FROM undos u JOIN place p USING (definition, step))
+              SELECT 'saga ' || p.id AS subject,
+                     format('%s was undone in revision %s, after an earlier step',
+                            coalesce(st.name, 'step ' || p.step), p.rev) AS detail
+              FROM placed p LEFT JOIN steps st ON st.number = p.step
+              WHERE p.place > p.before",
+    },
+    Query {
+        name: "unknown-is-undone",
+        promise: "unknown-is-a-result",
+        says: "A step of a compensated saga whose last answer left open what became of it was undone.",
+        sql: "WITH answers AS (
+                SELECT DISTINCT ON (h.saga_id, h.step) h.saga_id, h.step, h.rev, h.outcome
+                FROM sagas s JOIN history h ON h.saga_id = s.id
+                WHERE s.state = 5 AND h.kind IN (1, 3) AND h.outcome IS NOT NULL
+                ORDER BY h.saga_id, h.step, h.rev DESC)
+              SELECT 'saga ' || a.saga_id AS subject,
+                     format('%s, last heard of in revision %s (outcome %s), was not undone',
+                            coalesce(st.name, 'step ' || a.step), a.rev, a.outcome) AS detail
+              FROM answers a LEFT JOIN steps st ON st.number = a.step
+              WHERE a.outcome NOT IN (1, 2) AND NOT EXISTS (
+                SELECT FROM history h
+                WHERE h.saga_id = a.saga_id AND h.step = a.step AND h.rev > a.rev
+                  AND h.kind = 2 AND h.outcome = 1)",
+    },
+    Query {
+        name: "failed-undos-wait-for-a-person",
+        promise: "failed-undo-is-work",
+        says: "A failed undo is still counted as in force and marked for a person, since when, and \
+               the other undos are not left lying.",
+        sql: "SELECT 'saga ' || id AS subject,
+                     format('failed undos %s, maybe in force %s, flags %s, since %s, at step %s',
+                            failed_undo, maybe_in_force, flags, flagged_at, step) AS detail
+              FROM sagas
+              WHERE failed_undo & ~maybe_in_force <> 0
+                 OR NOT ended AND failed_undo <> 0 AND (flags & 4 = 0 OR flagged_at IS NULL)
+                 OR state = 3 AND step IS NULL AND maybe_in_force & ~failed_undo <> 0",
+    },
+    Query {
+        name: "resends-are-bounded",
+        promise: "bounded-work",
+        says: "No command was sent again more often than fits into its step's time, its pauses doubling.",
+        // The n-th pause ends (2^n - 1) times `resend_ms` after the command; one more where the
+        // saga's deadline wakes it early. After the pivot there is no such time and no such number.
+        sql: "WITH bound AS (
+                SELECT d.id AS definition, (step->>'number')::smallint AS step, p.kind,
+                       floor(log(2, 1 + (step->p.policy->>'budget_ms')::numeric
+                                        / (step->>'resend_ms')::numeric)) + 1 AS most
+                FROM definitions d, jsonb_array_elements(d.body->'steps') AS step,
+                     (VALUES (1, 'do_policy'), (2, 'undo_policy'), (3, 'probe_policy'))
+                       AS p(kind, policy)),
+              resent AS (
+                SELECT id, definition, step, kind, seq, resends FROM sagas WHERE resends > 0
+                UNION ALL
+                SELECT h.saga_id, s.definition, h.step, h.kind, h.seq, count(*)
+                FROM history h JOIN sagas s ON s.id = h.saga_id
+                WHERE h.input = 3 AND h.next_seq = h.seq GROUP BY 1, 2, 3, 4, 5)
+              SELECT 'saga ' || r.id AS subject,
+                     format('command %s of %s was sent again %s times, at most %s', r.seq,
+                            coalesce(st.name, 'step ' || r.step), r.resends, b.most) AS detail
+              FROM resent r JOIN bound b USING (definition, step, kind)
+              LEFT JOIN steps st ON st.number = r.step
+              WHERE r.resends > b.most",
+    },
+    Query {
+        name: "nothing-is-overdue",
+        promise: "prompt-end",
+        says: "No live saga is left for 10 minutes beyond its time while its shard has an owner.",
+        sql: "SELECT 'saga ' || s.id AS subject,
+                     format('due since %s, its shard %s owned by %s', s.wake_at, h.shard, h.owner)
+                       AS detail
+              FROM sagas s JOIN shards h USING (shard)
+              WHERE NOT s.ended AND s.flags & 6 = 0 AND s.wake_at < now() - interval '10 minutes'
+                AND h.owner IS NOT NULL AND h.lease_until > now()",
     },
 ];
 
