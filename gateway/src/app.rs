@@ -6,6 +6,7 @@ use crate::{
     http::{Clients, Cors, Limits},
     orders::{Orders, forget_old_keys},
     routes,
+    signals::Signals,
 };
 use database::Pool;
 use std::{sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ pub struct App {
     /// What is sold.
     pub catalogue: Arc<Catalogue>,
     pub(crate) orders: Orders,
+    pub(crate) signals: Arc<Signals>,
     pub(crate) clients: Clients,
     pub(crate) cors: Cors,
     pub(crate) limits: Limits,
@@ -37,8 +39,17 @@ impl App {
         definitions: engine::definitions::Definitions,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
+        let signals = Arc::new(Signals::start(pool.clone(), client.clone()));
         Arc::new(Self {
-            orders: Orders::new(&config, pool.clone(), client, definitions, shutdown),
+            orders: Orders::new(
+                &config,
+                pool.clone(),
+                client,
+                definitions,
+                Arc::clone(&signals),
+                shutdown,
+            ),
+            signals,
             catalogue: Arc::new(Catalogue::new(pool.clone())),
             clients: Clients {
                 trusted_proxies: config.trusted_proxies.clone(),

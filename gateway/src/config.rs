@@ -17,6 +17,9 @@ pub struct Config {
     /// What order tokens are made with, at least 32 characters, the same for all gateways. Changing
     /// it makes the tokens handed out so far worthless.
     pub order_token_secret: Secret,
+    /// What the payment provider signs its events with, `whsec_…`. Without it none are taken, and a
+    /// payment that waits for the customer is looked at when he comes back or its wait ends.
+    pub psp_webhook_secret: Secret,
     /// Bytes of a request's body at most.
     pub body_max_bytes: usize,
     /// Requests to reading routes per minute and client.
@@ -49,6 +52,7 @@ impl Default for Config {
         Self {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             order_token_secret: Secret::default(),
+            psp_webhook_secret: Secret::default(),
             body_max_bytes: 64 * 1024,
             read_limit_per_minute: 1_200,
             order_limit_per_minute: 60,

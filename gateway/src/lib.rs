@@ -13,7 +13,9 @@ mod config;
 pub mod http;
 pub mod openapi;
 mod orders;
+mod provider;
 mod routes;
+mod signals;
 
 pub use app::{App, run};
 pub use config::Config;

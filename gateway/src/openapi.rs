@@ -4,7 +4,7 @@
 use crate::{
     App, catalogue,
     http::{Reply, Route, answer, request},
-    orders,
+    orders, provider,
     routes::with,
 };
 use bytes::Bytes;
@@ -86,6 +86,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = Base::openapi();
     document.merge(catalogue::Docs::openapi());
     document.merge(orders::Docs::openapi());
+    document.merge(provider::Docs::openapi());
     document
 }
 

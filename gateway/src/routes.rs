@@ -4,7 +4,7 @@
 use crate::{
     App, catalogue,
     http::{ApiError, Limit, Route, answer, request},
-    openapi, orders,
+    openapi, orders, provider,
 };
 use std::{convert::Infallible, sync::Arc};
 use warp::{Filter, Rejection, filters::BoxedFilter, reply::Response};
@@ -21,6 +21,8 @@ pub fn routes(
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + use<> {
     orders::routes(app)
         .or(catalogue::routes(app))
+        .unify()
+        .or(provider::routes(app))
         .unify()
         .or(openapi::routes(app))
         .unify()

@@ -43,6 +43,9 @@ pub struct Provider {
 /// The key it takes.
 pub const SECRET_KEY: &str = "sk_test_guichet";
 
+/// What it signs its events with.
+pub const WEBHOOK_SECRET: &str = "whsec_guichet_test";
+
 impl Provider {
     /// Starts one on a free port. Time-outs hold their connection for 3 s; `fault_rate` is the share
     /// of requests, 0 to 1, that meet a fault without being planned.
@@ -50,6 +53,27 @@ impl Provider {
     /// # Panics
     /// When it cannot be started.
     pub async fn start(fault_rate: f64) -> Self {
+        let config = psp::Config {
+            fault_rate,
+            ..psp::Config::default()
+        };
+        Self::with(config).await
+    }
+
+    /// One that tells the gateway at this address what happens.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn telling(gateway_url: &str) -> Self {
+        let config = psp::Config {
+            webhook_url: Some(format!("{gateway_url}/v1/psp/webhook")),
+            webhook_secret: Some(WEBHOOK_SECRET.into()),
+            ..psp::Config::default()
+        };
+        Self::with(config).await
+    }
+
+    async fn with(config: psp::Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("it is bound");
         let ledger = std::env::temp_dir().join(format!("guichet-psp-{}.jsonl", Uuid::now_v7()));
@@ -57,9 +81,8 @@ impl Provider {
             addr,
             ledger_path: ledger.clone(),
             fault_hold_ms: 3_000,
-            fault_rate,
             fault_seed: 7,
-            ..psp::Config::default()
+            ..config
         };
         let stop = CancellationToken::new();
         let running = tokio::spawn(psp::run(config, listener, stop.clone()));
@@ -198,15 +221,24 @@ impl Provider {
     /// Answers the bank's page at `redirect_url` as the customer does.
     ///
     /// # Panics
-    /// When the page does not answer.
+    /// When the page does not take it.
     pub async fn authenticate(&self, redirect_url: &str, decision: &str) {
+        let status = self.try_authenticate(redirect_url, decision).await;
+        assert!(status < 400, "{status}");
+    }
+
+    /// The same, and what the page says to it.
+    ///
+    /// # Panics
+    /// When the page does not answer.
+    pub async fn try_authenticate(&self, redirect_url: &str, decision: &str) -> u16 {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .expect("a client");
         let request = client.post(redirect_url).form(&[("decision", decision)]);
         let answer = request.send().await.expect("the page answers");
-        assert!(answer.status().as_u16() < 400, "{}", answer.status());
+        answer.status().as_u16()
     }
 
     async fn get(&self, path: &str) -> Value {

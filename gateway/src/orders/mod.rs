@@ -6,6 +6,7 @@
 //! starts its saga: one wins, and the others answer what he answered, made of the same stored rows.
 //! Only what was accepted binds the key. After the commit the answer is 202 whatever the bus does.
 
+mod cancel;
 mod forget;
 mod intake;
 mod key;
@@ -21,7 +22,7 @@ mod watch;
 pub(crate) use forget::run as forget_old_keys;
 pub(crate) use routes::{Docs, routes};
 
-use crate::{Config, http::ApiError};
+use crate::{Config, http::ApiError, signals::Signals};
 use contract::ProblemCode;
 use database::Pool;
 use intake::Intake;
@@ -37,6 +38,7 @@ pub(crate) struct Orders {
     pub(crate) tokens: Tokens,
     pub(crate) watch: Watch,
     pub(crate) definitions: engine::definitions::Definitions,
+    pub(crate) signals: Arc<Signals>,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -50,6 +52,7 @@ impl Orders {
         pool: Pool,
         client: engine::Client,
         definitions: engine::definitions::Definitions,
+        signals: Arc<Signals>,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
@@ -57,6 +60,7 @@ impl Orders {
             intake: Intake::start(pool, client, config.live_sagas_max),
             tokens: Tokens::new(&config.order_token_secret),
             definitions,
+            signals,
             streams: Arc::new(Semaphore::new(config.streams_max)),
             shutdown,
         }

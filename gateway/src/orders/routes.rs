@@ -1,6 +1,7 @@
-//! `POST /v1/orders`, `GET /v1/orders/{id}`, `GET /v1/orders/{id}/stream`.
+//! `POST /v1/orders`, `GET /v1/orders/{id}`, its `/stream`, and `POST` to its `/cancel`.
 
 use super::{
+    cancel::Cancellation,
     intake::{KeyOf, Taken},
     key,
     request::OrderRequest,
@@ -37,6 +38,12 @@ static STREAM: Route = Route {
     limit: Some(Limit::Read),
 };
 
+static CANCEL: Route = Route {
+    name: "/v1/orders/{id}/cancel",
+    methods: &[Method::POST],
+    limit: Some(Limit::Order),
+};
+
 /// The routes of orders.
 pub(crate) fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
     let place = warp::path!("v1" / "orders")
@@ -59,13 +66,28 @@ pub(crate) fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
                 follow(app, call, id).await
             })
         });
-    place.or(show).unify().or(stream).unify().boxed()
+    let cancel = warp::path!("v1" / "orders" / String / "cancel")
+        .and(with(app))
+        .and(request())
+        .then(|id, app, request| {
+            answer(app, &CANCEL, request, async |app, call| {
+                cancel(app, call, id).await
+            })
+        });
+    place
+        .or(show)
+        .unify()
+        .or(stream)
+        .unify()
+        .or(cancel)
+        .unify()
+        .boxed()
 }
 
 /// What OpenAPI says of these routes.
 #[derive(OpenApi)]
 #[openapi(
-    paths(place, show, follow),
+    paths(place, show, follow, cancel),
     tags((name = "orders", description = "Buying tickets.")),
 )]
 pub(crate) struct Docs;
@@ -165,6 +187,9 @@ async fn place(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
         ("id" = uuid::Uuid, Path, description = "The order's id."),
         ("token" = Option<String>, Query, description = "Its `access_token`, unless it is sent as \
             `Authorization: Bearer …`."),
+        ("redirect_status" = Option<String>, Query, description = "Handed on from the address at which \
+            the customer came back from the payment provider, as are `payment_intent` and \
+            `payment_intent_client_secret`: has the payment looked at now."),
     ),
     responses(
         (status = 200, description = "The order.", body = Order),
@@ -177,7 +202,15 @@ async fn place(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     ),
 )]
 async fn show(app: Arc<App>, call: Call, id: String) -> Result<Reply, ApiError> {
-    let id = opened(&app, &call, &id)?;
+    let mut query = Query::parse(&call.query);
+    let text = |text: &str| Ok(text.to_owned());
+    let _: Option<String> = query.take("payment_intent", text);
+    let _: Option<String> = query.take("payment_intent_client_secret", text);
+    let returned: Option<String> = query.take("redirect_status", text);
+    let id = opened(&app, &call, query, &id)?;
+    if returned.is_some() {
+        app.orders.returned(&app.pool, id).await?;
+    }
     Reply::json(StatusCode::OK, &app.orders.show(&app.pool, id).await?)
 }
 
@@ -204,7 +237,7 @@ async fn show(app: Arc<App>, call: Call, id: String) -> Result<Reply, ApiError> 
     ),
 )]
 async fn follow(app: Arc<App>, call: Call, id: String) -> Result<Reply, ApiError> {
-    let id = opened(&app, &call, &id)?;
+    let id = opened(&app, &call, Query::parse(&call.query), &id)?;
     let after = call
         .headers
         .get("last-event-id")
@@ -213,9 +246,40 @@ async fn follow(app: Arc<App>, call: Call, id: String) -> Result<Reply, ApiError
     stream::open(shared, &app.orders, id, after.unwrap_or(0)).await
 }
 
+/// Cancel an order
+///
+/// Until it is confirmed. The answer says that the cancellation was asked for; the order says what
+/// came of it: `cancelled` with the reason `customer_cancelled`, or `confirmed` if that came first.
+/// Asking again is the same as asking once. The request has no body.
+#[utoipa::path(
+    post,
+    path = "/v1/orders/{id}/cancel",
+    tag = "orders",
+    params(
+        ("id" = uuid::Uuid, Path, description = "The order's id."),
+        ("token" = Option<String>, Query, description = "Its `access_token`, unless it is sent as \
+            `Authorization: Bearer …`."),
+    ),
+    responses(
+        (status = 202, description = "Asked for.", body = Cancellation),
+        (status = 404, description = "`not_found`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "`order_confirmed`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 429, description = "`rate_limited`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "`overloaded`, `unavailable`: ask again.", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+)]
+async fn cancel(app: Arc<App>, call: Call, id: String) -> Result<Reply, ApiError> {
+    let id = opened(&app, &call, Query::parse(&call.query), &id)?;
+    let asked = app.orders.cancel(&app.pool, id).await?;
+    Reply::json(StatusCode::ACCEPTED, &asked)
+}
+
 /// The order's id, if the caller has its token. Whoever has not is told nothing.
-fn opened(app: &App, call: &Call, id: &str) -> Result<OrderId, ApiError> {
-    let mut query = Query::parse(&call.query);
+fn opened(app: &App, call: &Call, mut query: Query, id: &str) -> Result<OrderId, ApiError> {
     let asked: Option<String> = query.take("token", |text| Ok(text.to_owned()));
     query.finish()?;
     let bearer = call

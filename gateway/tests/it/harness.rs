@@ -85,6 +85,19 @@ impl Gateway {
         serde_json::from_str(&body).unwrap()
     }
 
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Response<Bytes> {
+        let mut request = warp::test::request().method("POST").path(path).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.reply(&gateway::routes(&self.app)).await
+    }
+
     pub(crate) async fn execute(&self, sql: &str) {
         self.database
             .connection()

@@ -10,3 +10,4 @@ mod http;
 mod load;
 mod openapi;
 mod orders;
+mod provider;

@@ -40,23 +40,12 @@ impl Gateway {
         })
     }
 
-    async fn place(&self, body: &str, headers: &[(&str, &str)]) -> Response<Bytes> {
-        let mut request = warp::test::request()
-            .method("POST")
-            .path("/v1/orders")
-            .body(body);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.reply(&gateway::routes(&self.app)).await
-    }
-
     async fn place_json(&self, body: &Value, key: &str) -> Response<Bytes> {
         let headers = [
             ("idempotency-key", key),
             ("content-type", "application/json"),
         ];
-        self.place(&body.to_string(), &headers).await
+        self.post("/v1/orders", &body.to_string(), &headers).await
     }
 
     /// Orders, lines, sagas, keys.
@@ -152,7 +141,7 @@ async fn the_same_key_and_body_is_answered_the_same_byte_for_byte_even_at_once()
         ("content-type", "application/json"),
     ];
     assert_eq!(
-        gateway.place(&spaced, &headers).await.body(),
+        gateway.post("/v1/orders", &spaced, &headers).await.body(),
         answers[0].body()
     );
     // What was accepted stays accepted when its event is over.
@@ -286,7 +275,7 @@ async fn every_bad_order_has_its_code_and_leaves_nothing() {
         (&long, vec![json_type, key], 413, "body_too_large"),
     ];
     for (body, headers, status, code) in raw {
-        let response = gateway.place(body, &headers).await;
+        let response = gateway.post("/v1/orders", body, &headers).await;
         assert_eq!(problem(&response)["code"], code);
         assert_eq!(response.status().as_u16(), status, "{code}");
     }

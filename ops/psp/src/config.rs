@@ -24,7 +24,7 @@ pub struct Config {
     pub ledger_records_max: usize,
     /// The API key that requests must carry, `sk_test_…`. Default `sk_test_guichet`.
     pub secret_key: Secret,
-    /// Where events are sent to; nowhere if it is missing.
+    /// Where events are sent to; nowhere if it is missing or empty.
     pub webhook_url: Option<String>,
     /// What events are signed with, `whsec_…`. Required with `webhook_url`.
     pub webhook_secret: Option<Secret>,
@@ -76,7 +76,7 @@ impl Config {
                     .to_owned(),
             );
         }
-        if let Some(url) = &self.webhook_url {
+        if let Some(url) = self.webhook_url.as_ref().filter(|url| !url.is_empty()) {
             if !is_web(url) {
                 problems.push(format!("webhook_url is no http or https URL: {url}"));
             }

@@ -97,6 +97,7 @@ pub async fn run(
     let endpoint = config
         .webhook_url
         .clone()
+        .filter(|url| !url.is_empty())
         .zip(config.webhook_secret.clone())
         .map(|(url, secret)| Endpoint { url, secret });
     let (webhooks, delivering) = match endpoint {

@@ -1,7 +1,8 @@
 //! What a service that starts sagas holds: the gateway.
 
 use crate::{
-    Error, NewSaga, Started, command::Sender, definitions::Definitions, metrics::METRICS, start,
+    Error, NewSaga, Started, Told, command::Sender, definitions::Definitions, metrics::METRICS,
+    start,
 };
 use bus::Bus;
 use contract::{Event, MessageId, Signal};
@@ -132,6 +133,22 @@ impl Client {
                 METRICS.unpublished.inc();
                 tracing::warn!(%error, "a saga's first command was not published; its owner sends it");
             }
+        }
+    }
+
+    /// Has the owners of sagas look at what they were told, now rather than within seconds. That may
+    /// fail without harm.
+    pub fn nudge(&self, told: impl IntoIterator<Item = Told>) {
+        let mut nudges: HashMap<i16, Vec<Signal>> = HashMap::new();
+        for Told { saga, shard, .. } in told {
+            nudges.entry(shard).or_default().push(Signal {
+                id: MessageId::new(),
+                saga_id: saga,
+                incarnation: self.inner.bus.incarnation(),
+            });
+        }
+        for (shard, signals) in nudges {
+            self.inner.bus.nudge(shard, signals);
         }
     }
 

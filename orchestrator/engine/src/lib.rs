@@ -3,6 +3,7 @@
 //!
 //! - [`start`] puts a new saga into the caller's transaction, so that an order and its saga are one
 //!   commit; [`Client`] then sends its first command.
+//! - [`signal`] tells sagas what happened outside, as rows.
 //! - [`run`] is the orchestrator's role: leases, the batch loop, timers, recovery, signals.
 //! - [`view`] reads a saga and its history for those who show it.
 //!
@@ -18,6 +19,7 @@ mod metrics;
 mod orchestrator;
 mod sagas;
 mod shard;
+mod signal;
 mod store;
 pub mod view;
 
@@ -25,6 +27,7 @@ pub use client::{Client, ClientError};
 pub use config::Config;
 pub use orchestrator::{Parts, run};
 pub use shard::shard_of;
+pub use signal::{NewSignal, Told, What, signal};
 pub use store::start::{NewSaga, Started, start};
 
 /// What the engine cannot do.

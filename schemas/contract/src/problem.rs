@@ -104,6 +104,10 @@ problems! {
     IdempotencyKeyReused = 422, "idempotency_key_reused", "The Idempotency-Key was used for another request";
     /// No such thing, or not for this caller.
     NotFound = 404, "not_found", "There is no such thing here";
+    /// The order is confirmed, and cannot be cancelled any more.
+    OrderConfirmed = 409, "order_confirmed", "The order is confirmed";
+    /// The message is not signed by the payment provider, or long ago.
+    SignatureInvalid = 400, "signature_invalid", "The signature is not valid";
     /// The route does not take this method.
     MethodNotAllowed = 405, "method_not_allowed", "The method is not allowed here";
     /// The caller is not known.

@@ -16,7 +16,7 @@ pub mod tcp;
 pub use ground::{Ground, Settings};
 pub use judge::{Judge, Stands};
 pub use processes::Processes;
-pub use shop::{Shop, Wish};
+pub use shop::{Placed, Shop, Wish};
 
 use crate::provider::Provider;
 use contract::StepName;
@@ -25,6 +25,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::net::TcpListener;
 
 /// How long anything may take that should happen soon.
 pub const PATIENCE: Duration = Duration::from_secs(40);
@@ -42,6 +43,16 @@ pub async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A free port to listen on, and its address.
+///
+/// # Panics
+/// When there is none.
+pub async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    (listener, url)
 }
 
 /// A whole Guichet in this process.
@@ -80,10 +91,11 @@ impl World {
 
     /// A gateway, and nobody behind it.
     pub async fn closed(settings: Settings) -> Self {
-        let provider = Arc::new(Provider::start(0.0).await);
+        let (listener, url) = listener().await;
+        let provider = Arc::new(Provider::telling(&url).await);
         let ground = Ground::lay(settings, provider.url().to_owned()).await;
         let pool = ground.database.pool();
-        let (gateway, url) = roles::gateway(&ground, pool.clone()).await;
+        let gateway = roles::gateway(&ground, pool.clone(), listener).await;
         Self {
             shop: Shop::at(&url),
             judge: Judge::new(pool, Arc::clone(&provider)),

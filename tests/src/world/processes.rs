@@ -1,7 +1,7 @@
 //! The same world with the roles of the real binary as processes, which can be killed.
 
 use super::{Judge, PATIENCE, Settings, Shop, ground, ground::Ground};
-use crate::provider::Provider;
+use crate::provider::{Provider, WEBHOOK_SECRET};
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
@@ -226,6 +226,12 @@ fn environment(ground: &Ground, gateway: u16, psp: u16) -> BTreeMap<String, Stri
         ("GATEWAY_ORDER_TOKEN_SECRET", ground.token_secret.clone()),
         ("GATEWAY_RATE_LIMIT_EXEMPT", "127.0.0.0/8".to_owned()),
         ("FRAUD_EXEMPT_NETWORKS", "127.0.0.0/8".to_owned()),
+        ("GATEWAY_PSP_WEBHOOK_SECRET", WEBHOOK_SECRET.to_owned()),
+        (
+            "PSP_WEBHOOK_URL",
+            format!("http://127.0.0.1:{gateway}/v1/psp/webhook"),
+        ),
+        ("PSP_WEBHOOK_SECRET", WEBHOOK_SECRET.to_owned()),
         ("ISSUE_SIGNING_KEY", ground::SIGNING_KEY.to_owned()),
         ("PAY_PROVIDER_URL", ground.provider_url.clone()),
         ("MAIL_DIRECTORY", path("mail")),

@@ -1,6 +1,7 @@
 //! The roles as tasks of the test's own process, each with a bus and connections of its own.
 
 use super::{ground::Ground, until};
+use crate::provider::WEBHOOK_SECRET;
 use bus::Bus;
 use contract::StepName;
 use database::{Clock, Pool};
@@ -79,19 +80,18 @@ fn bus(ground: &Ground, node: &str) -> (Bus, CancellationToken) {
     (bus, stop)
 }
 
-/// A gateway on a free port, and its address.
+/// A gateway that listens there.
 ///
 /// # Panics
 /// When it cannot be started.
-pub async fn gateway(ground: &Ground, pool: Pool) -> (Role, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+pub async fn gateway(ground: &Ground, pool: Pool, listener: TcpListener) -> Role {
     let (bus, bus_stop) = bus(ground, "gateway");
     let definitions = Definitions::ours();
     let client = Client::new(&pool, bus.clone(), &definitions, 1).await;
     let client = client.expect("the definitions are there");
     let config = gateway::Config {
         order_token_secret: ground.token_secret.clone().into(),
+        psp_webhook_secret: WEBHOOK_SECRET.into(),
         rate_limit_exempt: vec!["127.0.0.0/8".parse().expect("a network")],
         access_log: false,
         ..gateway::Config::default()
@@ -101,7 +101,7 @@ pub async fn gateway(ground: &Ground, pool: Pool) -> (Role, String) {
         boxed(gateway::run(app, listener, stop))
     });
     bus.ready().await;
-    (role, url)
+    role
 }
 
 /// An orchestrator that owns its shards.

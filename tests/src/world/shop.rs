@@ -226,6 +226,36 @@ impl Shop {
         answer.json().await.ok()
     }
 
+    /// Asks for the order's end.
+    ///
+    /// # Panics
+    /// When the gateway does not answer.
+    pub async fn cancel(&self, placed: &Placed) -> Answer {
+        let request = self
+            .http
+            .post(format!("{}/v1/orders/{}/cancel", self.url, placed.id))
+            .bearer_auth(&placed.token);
+        let answer = request.send().await.expect("the gateway answers");
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await.expect("a body").to_vec();
+        Answer { status, body }
+    }
+
+    /// Reads the order as a frontend does whose customer is back from the provider's page.
+    ///
+    /// # Panics
+    /// When the gateway does not show it.
+    pub async fn come_back(&self, placed: &Placed) -> Value {
+        let request = self
+            .http
+            .get(format!("{}/v1/orders/{}", self.url, placed.id))
+            .query(&[("payment_intent", "pi_1"), ("redirect_status", "succeeded")])
+            .bearer_auth(&placed.token);
+        let answer = request.send().await.expect("the gateway answers");
+        assert_eq!(answer.status(), 200);
+        answer.json().await.expect("JSON")
+    }
+
     /// Waits until the order has a status.
     ///
     /// # Panics

@@ -6,5 +6,6 @@ mod duplicates;
 mod ends;
 mod kills;
 mod outage;
+mod outside;
 mod poison;
 mod troubles;

@@ -3,7 +3,7 @@
 use tests::world::{
     Shop, Wish, World,
     catalogue::DIVING_A,
-    roles,
+    listener, roles,
     tcp::{Line, TcpProxy},
     until,
 };
@@ -15,7 +15,8 @@ async fn without_its_database_the_gateway_says_so_and_recovers_by_itself() {
     let proxy = TcpProxy::to(&url).await;
     let config = database::Config::new(proxy.through(&url), "cut off");
     let pool = database::pool(&config).expect("a pool");
-    let (gateway, url) = roles::gateway(&world.ground, pool).await;
+    let (listener, url) = listener().await;
+    let gateway = roles::gateway(&world.ground, pool, listener).await;
     let shop = Shop::at(&url);
     let (_, ended) = shop.buy(&Wish::of(DIVING_A, 1)).await;
     assert_eq!(ended.status(), "confirmed");
@@ -47,7 +48,8 @@ async fn an_order_is_repeated_at_another_gateway_and_answered_the_same() {
     let first = world.shop.try_place(&wish).await.expect("it answers");
     let placed = Shop::accepted(&first);
     let pool = world.ground.database.pool();
-    let (other, url) = roles::gateway(&world.ground, pool).await;
+    let (listener, url) = listener().await;
+    let other = roles::gateway(&world.ground, pool, listener).await;
     let shop = Shop::at(&url);
     assert_eq!(shop.try_place(&wish).await, Some(first));
     // Its token opens the order there as well.

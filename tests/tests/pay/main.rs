@@ -107,7 +107,7 @@ async fn a_refusal_has_the_customers_reason_and_stands_at_the_provider() {
 #[tokio::test]
 async fn a_customer_who_has_to_authenticate_is_waited_for() {
     let desk = Desk::open().await;
-    for (decision, outcome) in [("approve", Outcome::Done), ("refuse", Outcome::Unknown)] {
+    for (decision, outcome) in [("approve", Outcome::Done), ("refuse", Outcome::Rejected)] {
         let order = desk.order("pm_card_threeDSecure2Required").await;
         let reply = desk.ask(&order, StepKind::Do).await;
         assert_eq!(reply.outcome, Outcome::Waiting, "{reply:?}");
@@ -134,7 +134,7 @@ async fn a_customer_who_has_to_authenticate_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_customer_who_fails_to_authenticate_is_refused_by_the_next_do() {
+async fn a_customer_who_fails_to_authenticate_is_refused_once_the_intent_is_cancelled() {
     let desk = Desk::open().await;
     let order = desk.order("pm_card_threeDSecure2Required").await;
     let waiting = desk.ask(&order, StepKind::Do).await;
@@ -142,8 +142,16 @@ async fn a_customer_who_fails_to_authenticate_is_refused_by_the_next_do() {
     desk.provider
         .authenticate(url.as_str().expect("a page"), "refuse")
         .await;
+    // The cancel has its effect, and its answer is lost: nothing is said before that is known.
+    desk.provider
+        .plan(order.id.0, "cancel", &json!("reset_after"), 1)
+        .await;
+    let lost = desk.ask(&order, StepKind::Probe).await;
+    assert_eq!(lost.outcome, Outcome::Retry, "{lost:?}");
     let probe = desk.ask(&order, StepKind::Probe).await;
+    assert_eq!(probe.outcome, Outcome::Rejected, "{probe:?}");
     assert_eq!(probe.error.expect("a reason").code, "authentication_failed");
+    desk.assert_fenced(&order).await;
     let reply = desk.ask(&order, StepKind::Do).await;
     assert_eq!(reply.outcome, Outcome::Rejected);
     assert_eq!(reply.error.expect("a reason").code, "authentication_failed");

@@ -405,8 +405,17 @@ impl OutsideStep for Pay {
                 let limit = self.limiter.give_back(order.id).await?;
                 Verdict::refused(limit.unwrap_or(refusal))
             }
-            // It failed, but a twin could still confirm it: only an undo may say no.
-            Next::Cancel(refusal) => Verdict::unknown(refusal.code(), refusal.message()),
+            // It failed, but a twin could still confirm it: no is said once that is impossible.
+            Next::Cancel(refusal) => {
+                let verdict = Verdict::refused(refusal);
+                match self.refuse(claim, order, &id, verdict).await? {
+                    Step::End(verdict) => verdict,
+                    Step::Look(seen) => match next(&seen, order.total) {
+                        Next::Done(output) => Verdict::Done(Some(output)),
+                        _ => not_yet(),
+                    },
+                }
+            }
             Next::Confirm => {
                 Verdict::unknown("payment_not_confirmed", "The payment is not confirmed.")
             }

@@ -191,7 +191,10 @@ fn environment(
         }
     };
     let provider_key = secret("provider_key", || format!("sk_test_{}", random_secret()))?;
-    let pairs: [(&str, OsString); 14] = [
+    let webhook_secret = secret("psp_webhook_secret", || {
+        format!("whsec_{}", random_secret())
+    })?;
+    let pairs: [(&str, OsString); 17] = [
         (DATABASE_URL, urls.database.clone().into()),
         (AMQP_URL, urls.amqp.clone().into()),
         (
@@ -201,6 +204,10 @@ fn environment(
         (
             "GUICHET_GATEWAY_ORDER_TOKEN_SECRET_FILE",
             secret("order_token_secret", random_secret)?,
+        ),
+        (
+            "GUICHET_GATEWAY_PSP_WEBHOOK_SECRET_FILE",
+            webhook_secret.clone(),
         ),
         ("GUICHET_GATEWAY_RATE_LIMIT_EXEMPT", "127.0.0.0/8".into()),
         ("GUICHET_FRAUD_EXEMPT_NETWORKS", "127.0.0.0/8".into()),
@@ -217,6 +224,11 @@ fn environment(
         ("GUICHET_MAIL_DIRECTORY", home.path("mail").into()),
         ("GUICHET_PSP_ADDR", format!("127.0.0.1:{psp}").into()),
         ("GUICHET_PSP_SECRET_KEY_FILE", provider_key),
+        (
+            "GUICHET_PSP_WEBHOOK_URL",
+            format!("http://127.0.0.1:{gateway}/v1/psp/webhook").into(),
+        ),
+        ("GUICHET_PSP_WEBHOOK_SECRET_FILE", webhook_secret),
         (
             "GUICHET_PSP_LEDGER_PATH",
             home.path("psp-ledger.jsonl").into(),

@@ -20,13 +20,11 @@ use diesel::sql_types::{
     BigInt, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::{AsyncConnection, RunQueryDsl};
+use engine::{NewSignal, What};
 use saga::State;
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-/// `signals.kind` of a decision.
-const DECISION: i16 = 1;
 
 /// What a reviewer decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,23 +141,9 @@ database::statement! {
 }
 
 database::statement! {
-    /// Where a saga is, and how it stands.
-    struct ReadSaga { id: Uuid => SqlUuid } -> (SmallInt, SmallInt) =
-    "SELECT shard, state FROM sagas WHERE id = {id}"
-}
-
-database::statement! {
-    /// Wakes a saga; its owner finds the row within seconds.
-    struct InsertSignal {
-        id: Uuid => SqlUuid,
-        saga: Uuid => SqlUuid,
-        shard: i16 => SmallInt,
-        kind: i16 => SmallInt,
-        step: String => Text,
-        payload: Value => Jsonb,
-    } -> (SqlUuid,) =
-    "INSERT INTO signals (id, saga_id, shard, kind, step, payload)
-     VALUES ({id}, {saga}, {shard}, {kind}, {step}, {payload})"
+    /// How a saga stands.
+    struct ReadSaga { id: Uuid => SqlUuid } -> SmallInt =
+    "SELECT state FROM sagas WHERE id = {id}"
 }
 
 /// The reviews that match, the longest waiting first.
@@ -260,8 +244,8 @@ async fn wake(
     order: OrderId,
     decision: Decision,
 ) -> Result<(), Error> {
-    let sagas: Vec<(i16, i16)> = ReadSaga { id: order.0 }.load(connection).await?;
-    let Some((shard, state)) = sagas.into_iter().next() else {
+    let sagas: Vec<i16> = ReadSaga { id: order.0 }.load(connection).await?;
+    let Some(state) = sagas.into_iter().next() else {
         return Err(Error::NotFound {
             what: "saga",
             id: order.0,
@@ -271,15 +255,12 @@ async fn wake(
     if state != State::Running as i16 && state != State::Waiting as i16 {
         return Err(Error::Conflict(format!("order {order} is ending already")));
     }
-    let signal = InsertSignal {
+    let signal = NewSignal {
         id: MessageId::new().0,
-        saga: order.0,
-        shard,
-        kind: DECISION,
-        step: StepName::FRAUD_CHECK.to_string(),
-        payload: json!({ "decision": decision.state() }),
+        saga: order.into(),
+        what: What::Decision(StepName::FRAUD_CHECK, decision.state()),
     };
-    signal.execute(connection).await?;
+    engine::signal(connection, &[signal]).await?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use crate::{
     Error,
     lease::{Lease, plan},
     metrics::METRICS,
+    signal,
     store::{
         lease::{Acquire, MakePartitions, Release, Renew, SignOff},
         row::{LiveIds, ReadLive},
@@ -194,7 +195,7 @@ impl Orchestrator {
     async fn look(&mut self) -> Result<Vec<Given>, Error> {
         let shards: Vec<i16> = self.held.keys().copied().collect();
         let mut connection = self.parts.pool.get().await?;
-        let rows: Vec<(Uuid, Uuid, i16, String)> =
+        let rows: Vec<(Uuid, Uuid, i16, String, Option<String>)> =
             LookAround { shards }.load(&mut connection).await?;
         drop(connection);
         let mut unknown: Vec<SagaId> = rows
@@ -210,39 +211,32 @@ impl Orchestrator {
         }
         let signals = rows.into_iter().filter(|row| row.2 != 0);
         Ok(signals
-            .filter_map(|(signal, saga, kind, step)| self.signal(signal, saga, kind, &step))
+            .filter_map(|(signal, saga, kind, step, reason)| {
+                let input = self.heard(SagaId(saga), kind, &step, reason)?;
+                Some(Given::signal(signal, SagaId(saga), input))
+            })
             .collect())
     }
 
-    fn signal(&self, signal: Uuid, saga: Uuid, kind: i16, step: &str) -> Option<Given> {
-        let saga = SagaId(saga);
+    /// What a signal says to its saga; `None` if this program does not know its kind.
+    fn heard(&self, saga: SagaId, kind: i16, step: &str, reason: Option<String>) -> Option<Input> {
         // An ended saga is not in memory: any number will do, the signal is late.
-        let number = self.sagas.get(saga).and_then(|owned| {
+        let number = || {
+            let owned = self.sagas.get(saga)?;
             let definition = self.parts.definitions.get(owned.instance.definition)?;
-            Some(
-                definition
-                    .steps
-                    .iter()
-                    .find(|s| s.name.as_str() == step)?
-                    .number,
-            )
-        });
-        let kind = match kind {
-            1 => SignalKind::Decision,
-            2 => SignalKind::Nudge,
-            _ => return None,
+            let step = definition.steps.iter().find(|s| s.name.as_str() == step)?;
+            Some(step.number)
         };
-        Some(Given {
-            saga,
-            input: Input::Signal {
-                step: number.unwrap_or(u8::MAX),
-                kind,
-            },
-            reply: None,
-            message: Some(signal),
-            detail: None,
-            signal: Some(signal),
-        })
+        let to_step = |kind| Input::Signal {
+            step: number().unwrap_or(u8::MAX),
+            kind,
+        };
+        match kind {
+            signal::DECISION => Some(to_step(SignalKind::Decision)),
+            signal::NUDGE => Some(to_step(SignalKind::Nudge)),
+            signal::END => Some(Input::End { reason: reason? }),
+            _ => None,
+        }
     }
 
     /// All live sagas of our shards that are not in memory, should any have slipped through.

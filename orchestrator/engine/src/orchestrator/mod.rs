@@ -33,6 +33,7 @@ use std::{
 };
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// What an orchestrator is made of.
 pub struct Parts {
@@ -245,6 +246,17 @@ impl Given {
             detail: (!detail.is_empty()).then(|| clean::clean(detail.into())),
             signal: None,
             reply: Some(Box::new(reply)),
+        }
+    }
+
+    fn signal(signal: Uuid, saga: SagaId, input: Input) -> Self {
+        Self {
+            saga,
+            input,
+            reply: None,
+            message: Some(signal),
+            detail: None,
+            signal: Some(signal),
         }
     }
 

@@ -2,8 +2,12 @@
 
 use crate::world::{World, all_done, eventually};
 use contract::{Outcome, StepKind, StepName};
+use engine::{NewSignal, What};
 use saga::State;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 #[tokio::test]
 async fn many_sagas_complete_with_one_command_a_step_and_a_whole_history() {
@@ -97,6 +101,75 @@ async fn a_decision_made_early_or_late_is_applied_once() {
         (open == 0).then_some(())
     })
     .await;
+}
+
+/// Ended from outside while it waits, in the middle of a step, and when it is too late.
+#[tokio::test]
+async fn an_end_undoes_in_reverse_and_comes_too_late_after_the_pivot() {
+    let world = World::new().await;
+    let _orchestrator = world.orchestrator("one").await;
+    let decided = Arc::new(AtomicBool::new(false));
+    let is_decided = Arc::clone(&decided);
+    // The first one waits; the second one is never told of its mail.
+    let script = Arc::new(move |command: &contract::Command, _| {
+        let waits = !is_decided.load(Ordering::SeqCst);
+        match (command.step.as_str(), command.kind) {
+            ("fraud-check", StepKind::Do) if waits => vec![command.reply(Outcome::Waiting)],
+            ("notify", _) => Vec::new(),
+            _ => vec![command.reply(Outcome::Done)],
+        }
+    });
+    let _workers = world.workers(script).await;
+    let waiting = world.start(1).await[0];
+    eventually("it waits", async || {
+        (world.view(waiting).await.status.name() == "in_review").then_some(())
+    })
+    .await;
+    let end = async |saga| {
+        let end = NewSignal {
+            id: uuid::Uuid::now_v7(),
+            saga,
+            what: What::End("customer_cancelled"),
+        };
+        let mut connection = world.database.connection().await;
+        let told = engine::signal(&mut connection, &[end.clone(), end]).await;
+        let told = told.expect("written");
+        world.client.nudge(told.iter().copied());
+        told
+    };
+    let told = end(waiting).await;
+    assert_eq!((told.len(), told[0].waits), (1, true));
+    let view = world.ended(waiting).await;
+    assert_eq!(view.instance.state, State::Compensated);
+    assert_eq!(view.instance.reason.as_deref(), Some("customer_cancelled"));
+    let undone: Vec<StepName> = {
+        let seen = world.seen.lock().expect("no panic");
+        let undos = seen.iter().filter(|c| c.kind == StepKind::Undo);
+        undos.map(|c| c.step.clone()).collect()
+    };
+    assert_eq!(undone, [StepName::FRAUD_CHECK, StepName::RESERVE]);
+    assert_eq!(end(waiting).await, [], "it has ended");
+
+    decided.store(true, Ordering::SeqCst);
+    let late = world.start(1).await[0];
+    eventually("it is confirmed", async || {
+        (world.view(late).await.status.name() == "confirmed").then_some(())
+    })
+    .await;
+    assert_eq!(end(late).await.len(), 1);
+    eventually("it was settled", async || {
+        let mut connection = world.database.connection().await;
+        let open: i64 = diesel_async::RunQueryDsl::get_result(OpenSignals {}, &mut connection)
+            .await
+            .expect("readable");
+        (open == 0).then_some(())
+    })
+    .await;
+    let view = world.view(late).await;
+    assert_eq!(
+        (view.status.name(), view.instance.reason),
+        ("confirmed", None)
+    );
 }
 
 database::statement! {

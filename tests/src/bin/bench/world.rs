@@ -184,6 +184,7 @@ async fn up(program: &Path, dir: &Path, database_url: &str) -> Result<(Child, Ve
         .env(DATABASE_URL, database_url)
         .env("GUICHET_AMQP_NAMESPACE", NAMESPACE)
         .env("GUICHET_MAIL_TRANSPORT", "file")
+        .env("GUICHET_PSP_WEBHOOK_URL", "")
         .env_remove("GUICHET_PSP_WEBHOOK_URL")
         .process_group(0)
         .stdin(Stdio::null())

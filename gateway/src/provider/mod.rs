@@ -1,0 +1,155 @@
+//! `POST /v1/psp/webhook`: what the payment provider says happened, in Stripe's format.
+//!
+//! Nothing of it is believed but that it is worth a look. A webhook comes late, twice, out of order or
+//! never, and whoever learns its secret could say anything; so an event about a payment becomes a
+//! nudge for the order's step `pay`, which asks the provider itself. An order that is not at that step
+//! needs none. The 2xx follows the commit, so the provider repeats whatever we did not keep.
+
+mod signature;
+
+use crate::{
+    App,
+    http::{ApiError, Call, Reply, Route, answer, body::decode, query::Query, request},
+    openapi::Problem,
+    routes::with,
+};
+use chrono::Utc;
+use contract::{OrderId, ProblemCode, StepName};
+use engine::{NewSignal, What};
+use http::{Method, StatusCode};
+use runtime::metrics::{self, IntCounterVec};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, LazyLock};
+use utoipa::{OpenApi, ToSchema};
+use uuid::Uuid;
+use warp::{Filter, filters::BoxedFilter, reply::Response};
+
+static WEBHOOK: Route = Route {
+    name: "/v1/psp/webhook",
+    methods: &[Method::POST],
+    limit: None,
+};
+static EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    metrics::counters(
+        "guichet_psp_events_received_total",
+        "Events of the payment provider by what became of them",
+        &["outcome"],
+    )
+});
+
+/// The events that say something about a payment begin so.
+const ABOUT_PAYMENTS: &str = "payment_intent.";
+
+/// The routes of the payment provider.
+pub(crate) fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
+    warp::path!("v1" / "psp" / "webhook")
+        .and(with(app))
+        .and(request())
+        .then(|app, request| answer(app, &WEBHOOK, request, webhook))
+        .boxed()
+}
+
+/// What OpenAPI says of these routes.
+#[derive(OpenApi)]
+#[openapi(
+    paths(webhook),
+    tags((name = "provider", description = "For the payment provider.")),
+)]
+pub(crate) struct Docs;
+
+/// The part of an event that is read.
+#[derive(Deserialize)]
+struct Event {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    object: Object,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+#[derive(Deserialize, Default)]
+struct Metadata {
+    order_id: Option<OrderId>,
+}
+
+/// The answer to an event.
+#[derive(Debug, Serialize, ToSchema)]
+struct Received {
+    /// Always true: it needs not be sent again.
+    received: bool,
+}
+
+/// Take an event of the payment provider
+///
+/// Events in Stripe's format, signed by its header `Stripe-Signature`. An event of a kind or about a
+/// payment that is none of ours is taken too, and has no effect.
+#[utoipa::path(
+    post,
+    path = "/v1/psp/webhook",
+    tag = "provider",
+    params(("Stripe-Signature" = String, Header, description = "`t=<seconds>,v1=<hexadecimal digits>`")),
+    request_body(content = serde_json::Value, description = "The event."),
+    responses(
+        (status = 200, description = "Taken.", body = Received),
+        (status = 400, description = "`signature_invalid`, `body_not_json`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "`not_found`: no secret is configured.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "`wrong_type`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "`overloaded`, `unavailable`: send it again.", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+)]
+async fn webhook(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+    Query::parse(&call.query).finish()?;
+    let secret = &app.config.psp_webhook_secret;
+    if secret.is_empty() {
+        return Err(ApiError::not_found());
+    }
+    let header = call.headers.get("stripe-signature").cloned();
+    let body = call.bytes().await?;
+    let header = header.as_ref().and_then(|value| value.to_str().ok());
+    let now_s = Utc::now().timestamp();
+    if !signature::is_valid(secret, header.unwrap_or_default(), &body, now_s) {
+        EVENTS.with_label_values(&["signature_invalid"]).inc();
+        return Err(ApiError::new(
+            ProblemCode::SignatureInvalid,
+            "The header Stripe-Signature is missing, wrong, or more than five minutes old.",
+        ));
+    }
+    let event: Event = decode(&body)?;
+    let outcome = match (
+        event.kind.starts_with(ABOUT_PAYMENTS),
+        event.data.object.metadata.order_id,
+    ) {
+        (true, Some(order)) => match app.signals.tell(look(order, &event.id)).await? {
+            true => "told",
+            false => "not_waited_for",
+        },
+        _ => "ignored",
+    };
+    EVENTS.with_label_values(&[outcome]).inc();
+    Reply::json(StatusCode::OK, &Received { received: true })
+}
+
+fn look(order: OrderId, event: &str) -> NewSignal {
+    NewSignal {
+        // The same event is the same signal, however often it comes.
+        id: Uuid::new_v5(&order.0, format!("provider/{event}").as_bytes()),
+        saga: order.into(),
+        what: What::Nudge(StepName::PAY),
+    }
+}

@@ -1,0 +1,3 @@
+DELETE FROM signals WHERE kind = 3;
+ALTER TABLE signals DROP CONSTRAINT signals_kind_check;
+ALTER TABLE signals ADD CONSTRAINT signals_kind_check CHECK (kind IN (1, 2));
