@@ -188,8 +188,8 @@ async fn read(
     connection: &mut Connection,
     orders: Vec<Uuid>,
 ) -> Result<HashMap<OrderId, Known>, Error> {
-    let rows: Vec<(Uuid, Option<i32>, Option<bool>, Option<String>)> =
-        ReadOrders { orders }.load(connection).await?;
+    type Row = (Uuid, Option<i32>, Option<bool>, Option<String>);
+    let rows: Vec<Row> = ReadOrders { orders }.load(connection).await?;
     let known = rows.into_iter().map(|(order, score, returned, refusal)| {
         let known = Known {
             score: score
