@@ -291,6 +291,8 @@ async fn every_bad_order_has_its_code_and_leaves_nothing() {
 async fn what_cannot_be_sold_now_is_refused() {
     let gateway = Gateway::start().await;
     let order = gateway.order().await;
+    let accepted = gateway.place_json(&order, KEY).await;
+    assert_eq!(accepted.status(), StatusCode::ACCEPTED, "it could be sold");
     let first = order["items"][0]["offer_id"].as_str().unwrap();
     for (sql, code) in [
         (
@@ -311,10 +313,13 @@ async fn what_cannot_be_sold_now_is_refused() {
         let mut n = 0;
         eventually(async || {
             n += 1;
+            let before = gateway.counts().await;
             let response = gateway.place_json(&order, &format!("{code}-{n:016}")).await;
-            (response.status() == StatusCode::UNPROCESSABLE_ENTITY
-                && problem(&response)["code"] == code)
-                .then_some(())
+            let refused = response.status() == StatusCode::UNPROCESSABLE_ENTITY;
+            if refused {
+                assert_eq!(gateway.counts().await, before, "{code}: nothing was written");
+            }
+            (refused && problem(&response)["code"] == code).then_some(())
         })
         .await;
     }
