@@ -103,8 +103,8 @@ fn every_configuration_key_is_in_the_readme_with_its_default() {
     );
 }
 
-/// The functions of all test sources and of the modules beside the code.
-fn functions() -> BTreeSet<String> {
+/// The names of all tests, those of property tests as well: they are written with the same attribute.
+fn tests() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
@@ -115,12 +115,46 @@ fn functions() -> BTreeSet<String> {
                 folders.push(path);
             } else if name.ends_with(".rs") {
                 let text = fs::read_to_string(&path).expect("sources are UTF-8");
-                let after = text.split("fn ").skip(1);
-                found.extend(after.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
+                found.extend(tests_of(&text).map(str::to_owned));
             }
         }
     }
     found
+}
+
+/// The functions of a source whose own attributes make them tests.
+fn tests_of(source: &str) -> impl Iterator<Item = &str> {
+    let mut marked = false;
+    source.lines().filter_map(move |line| {
+        let line = line.trim_start();
+        marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        let (name, _) = line
+            .strip_prefix("fn ")
+            .filter(|_| marked)?
+            .split_once('(')?;
+        marked = false;
+        Some(name)
+    })
+}
+
+#[test]
+fn a_function_counts_as_a_test_only_with_its_attribute() {
+    let source = "
+        #[test]
+        fn plain() {}
+        fn helper() {}
+        proptest! {
+            #[test]
+            fn drawn(n in 0..9) {}
+        }
+        #[tokio::test(flavor = \"multi_thread\")]
+        // With a word about it.
+        async fn running() { fn inner() {} }
+        async fn beside() {}
+        // fn told() {}";
+    let found: Vec<_> = tests_of(source).collect();
+    assert_eq!(found, ["plain", "drawn", "running"]);
 }
 
 #[test]
@@ -140,7 +174,7 @@ fn every_guarantee_names_tests_that_exist() {
         "bounded-work",
         "prompt-end",
     ];
-    let functions = functions();
+    let known = tests();
     let rows = table("README.md", "guarantees");
     let named: Vec<String> = rows.iter().map(|row| names(&row[0]).remove(0)).collect();
     assert_eq!(named, promises);
@@ -152,11 +186,7 @@ fn every_guarantee_names_tests_that_exist() {
             row[0]
         );
         for test in tests {
-            assert!(
-                functions.contains(&test),
-                "{}: there is no test {test}",
-                row[0]
-            );
+            assert!(known.contains(&test), "{}: there is no test {test}", row[0]);
         }
     }
 }
