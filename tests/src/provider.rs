@@ -218,16 +218,20 @@ impl Provider {
         method["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Answers the bank's page at `redirect_url` as the customer does.
+    /// Opens the bank's page at `redirect_url` and answers it, as the customer does.
     ///
     /// # Panics
-    /// When the page does not take it.
+    /// When the page asks nothing, or does not take the answer.
     pub async fn authenticate(&self, redirect_url: &str, decision: &str) {
+        let page = self.http.get(redirect_url).send().await;
+        let page = page.expect("the page answers").text().await;
+        let asks = page.is_ok_and(|text| text.contains(&format!("value=\"{decision}\"")));
+        assert!(asks, "{redirect_url}");
         let status = self.try_authenticate(redirect_url, decision).await;
         assert!(status < 400, "{status}");
     }
 
-    /// The same, and what the page says to it.
+    /// Answers the page, whatever it asks, and tells how it takes it.
     ///
     /// # Panics
     /// When the page does not answer.

@@ -57,7 +57,13 @@ async fn a_payment_that_the_customer_approves_is_confirmed_by_the_providers_even
     // The event was not believed: the provider was asked.
     let saga = world.judge.at_rest(placed.id).await;
     assert!(asks_of_pay(&saga, StepKind::Probe) > 0);
-    assert_eq!(world.provider.balance(placed.id.0).await.captures, 1);
+    let once = Balance {
+        captures: 1,
+        captured_minor: DIVING_A.amount_minor,
+        refunded_minor: 0,
+    };
+    assert_eq!(world.provider.balance(placed.id.0).await, once);
+    assert!(ended.order["next_action"].is_null(), "{}", ended.order);
     world.close().await;
 }
 
@@ -75,8 +81,14 @@ async fn a_payment_that_the_customer_refuses_gives_everything_back() {
         (ended.status(), ended.reason()),
         ("cancelled", "authentication_failed")
     );
+    assert!(ended.order["next_action"].is_null(), "{}", ended.order);
     assert_given_back(&world, placed.id).await;
-    assert_eq!(world.provider.balance(placed.id.0).await.captures, 0);
+    let balance = world.provider.balance(placed.id.0).await;
+    assert_eq!(balance, Balance::default());
+    // Nobody can confirm it any more.
+    let entries = world.provider.entries(placed.id.0).await;
+    let last = entries.last().map(|entry| entry.kind.as_str());
+    assert_eq!(last, Some("canceled"));
     world.close().await;
 }
 
@@ -101,8 +113,9 @@ async fn the_customers_return_has_the_payment_looked_at() {
         (asks_of_pay(&saga, StepKind::Probe) == 1).then_some(())
     })
     .await;
+    // It waits on, and says where, as before.
+    assert_eq!(redirect_url(&world, &placed).await, url);
     world.provider.authenticate(&url, "approve").await;
-    redirect_url(&world, &placed).await;
     world.shop.come_back(&placed).await;
     let ended = world.shop.ended(&placed).await;
     assert_eq!(ended.status(), "confirmed");

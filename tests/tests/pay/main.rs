@@ -3,6 +3,7 @@
 //! The judge is the simulator's own ledger: at most one capture per order, and after an undo as much
 //! given back as was captured.
 
+mod authentication;
 mod desk;
 
 use contract::{Outcome, StepKind};
@@ -102,59 +103,6 @@ async fn a_refusal_has_the_customers_reason_and_stands_at_the_provider() {
     }))
     .await;
     assert_eq!(desk.taken().await, 0, "a refusal gives back");
-}
-
-#[tokio::test]
-async fn a_customer_who_has_to_authenticate_is_waited_for() {
-    let desk = Desk::open().await;
-    for (decision, outcome) in [("approve", Outcome::Done), ("refuse", Outcome::Rejected)] {
-        let order = desk.order("pm_card_threeDSecure2Required").await;
-        let reply = desk.ask(&order, StepKind::Do).await;
-        assert_eq!(reply.outcome, Outcome::Waiting, "{reply:?}");
-        let url = reply.output.expect("an output")["redirect_url"].clone();
-        assert_eq!(
-            desk.ask(&order, StepKind::Probe).await.outcome,
-            Outcome::Waiting
-        );
-        assert_eq!(
-            desk.ask(&order, StepKind::Do).await.outcome,
-            Outcome::Waiting
-        );
-        assert_eq!(desk.balance(&order).await, NOTHING);
-        desk.provider
-            .authenticate(url.as_str().expect("a page"), decision)
-            .await;
-        let probe = desk.ask(&order, StepKind::Probe).await;
-        assert_eq!(probe.outcome, outcome, "{decision}: {probe:?}");
-        let undo = desk.undo(&order).await;
-        assert_eq!(undo.outcome, Outcome::Done);
-        let balance = desk.balance(&order).await;
-        assert_eq!(balance.captured_minor, balance.refunded_minor);
-    }
-}
-
-#[tokio::test]
-async fn a_customer_who_fails_to_authenticate_is_refused_once_the_intent_is_cancelled() {
-    let desk = Desk::open().await;
-    let order = desk.order("pm_card_threeDSecure2Required").await;
-    let waiting = desk.ask(&order, StepKind::Do).await;
-    let url = waiting.output.expect("an output")["redirect_url"].clone();
-    desk.provider
-        .authenticate(url.as_str().expect("a page"), "refuse")
-        .await;
-    // The cancel has its effect, and its answer is lost: nothing is said before that is known.
-    desk.provider
-        .plan(order.id.0, "cancel", &json!("reset_after"), 1)
-        .await;
-    let lost = desk.ask(&order, StepKind::Probe).await;
-    assert_eq!(lost.outcome, Outcome::Retry, "{lost:?}");
-    let probe = desk.ask(&order, StepKind::Probe).await;
-    assert_eq!(probe.outcome, Outcome::Rejected, "{probe:?}");
-    assert_eq!(probe.error.expect("a reason").code, "authentication_failed");
-    desk.assert_fenced(&order).await;
-    let reply = desk.ask(&order, StepKind::Do).await;
-    assert_eq!(reply.outcome, Outcome::Rejected);
-    assert_eq!(reply.error.expect("a reason").code, "authentication_failed");
 }
 
 /// Every operation with every fault.

@@ -26,6 +26,11 @@
 //! - **Declined.** A declined intent could still be confirmed with another card by a stopped twin, so
 //!   it is cancelled at the provider *before* `rejected` is recorded. If that cancel is told that the
 //!   intent has succeeded meanwhile, the step is done, not rejected.
+//! - **The customer fails to authenticate.** The saga sleeps, and hears of it by a nudge or when its
+//!   patience ends; either way it sends a probe, which finds the intent declined. A probe that could
+//!   only say that a twin might still confirm it would be asked again and again, until the order is
+//!   undone for no reason that its customer can understand. So it cancels the intent as the `do` does,
+//!   and may refuse then.
 //! - **The answer to a confirmation is lost.** Nothing is assumed: the intent is read. Captured is
 //!   done; unconfirmed is tried again (the same intent, so it charges once even if the lost request
 //!   is still on its way); if it cannot be read either, the next attempt reads it first. An attempt
