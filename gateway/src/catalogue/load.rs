@@ -17,6 +17,9 @@ use diesel::sql_types::{
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use uuid::Uuid;
 
+/// Offers that a refusal names at most.
+const EXAMPLES_MAX: usize = 20;
+
 /// How to load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LoadOptions {
@@ -159,9 +162,10 @@ database::statement! {
     struct OffersGone {
         ids: Vec<Uuid> => Array<SqlUuid>,
         events: Vec<Uuid> => Array<SqlUuid>,
+        most: i64 => BigInt,
     } -> Text =
     "SELECT events.code || ' ' || category FROM offers JOIN events ON events.id = event_id
-     WHERE event_id = ANY({events}) AND offers.id <> ALL({ids}) ORDER BY 1 LIMIT 20"
+     WHERE event_id = ANY({events}) AND offers.id <> ALL({ids}) ORDER BY 1 LIMIT {most}"
 }
 
 database::statement! {
@@ -330,6 +334,7 @@ async fn write_offers(
     let gone: Vec<String> = OffersGone {
         ids: ids.clone(),
         events: events.iter().map(|e| e.id.0).collect(),
+        most: EXAMPLES_MAX as i64,
     }
     .load(&mut *connection)
     .await?;
@@ -353,7 +358,7 @@ async fn write_offers(
                 event.code
             ))
         })
-        .take(20)
+        .take(EXAMPLES_MAX)
         .collect();
     if !below.is_empty() {
         return Err(LoadError::BelowTaken(below));

@@ -7,6 +7,9 @@ const REQUEST_HEADERS: &str =
     "authorization, content-type, idempotency-key, last-event-id, traceparent";
 const EXPOSED: &str = "location, ratelimit, ratelimit-policy, retry-after";
 
+/// How long a browser may keep the answer to a preflight.
+const PREFLIGHT_CACHE_S: u32 = 600;
+
 /// The origins that are allowed. Cookies are never sent along: a page of another origin uses a token.
 #[derive(Clone, Debug, Default)]
 pub struct Cors {
@@ -55,7 +58,7 @@ impl Cors {
             ),
             (
                 header::ACCESS_CONTROL_MAX_AGE,
-                HeaderValue::from_static("600"),
+                HeaderValue::from(PREFLIGHT_CACHE_S),
             ),
         ]
     }

@@ -5,6 +5,9 @@ use contract::{FieldProblem, Problem, ProblemCode};
 use http::{HeaderValue, StatusCode, header};
 use std::{error::Error, fmt};
 
+/// After how many seconds a caller is invited to come back when something of ours is away.
+const UNAVAILABLE_AGAIN_S: u32 = 1;
+
 /// A refusal. It becomes a problem document (RFC 9457); its source is only ever logged.
 #[derive(Debug)]
 pub struct ApiError {
@@ -25,7 +28,7 @@ impl ApiError {
             detail: detail.into(),
             errors: Vec::new(),
             // Whoever gets a 503 is told when to come back.
-            retry_after_s: (code.status() == 503).then_some(1),
+            retry_after_s: (code.status() == 503).then_some(UNAVAILABLE_AGAIN_S),
             allow: None,
             source: None,
         }

@@ -4,6 +4,10 @@ use crate::http::ApiError;
 use contract::ProblemCode;
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
+use std::ops::RangeInclusive;
+
+/// How long a key is: one can neither be guessed nor be abused to store things.
+const LENGTH_BYTES: RangeInclusive<usize> = 16..=255;
 
 /// Whose keys these are: those of all guests are one space.
 pub(super) const GUESTS: &str = "guests";
@@ -21,7 +25,7 @@ pub(super) fn hash(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
         ));
     };
     let printable = |byte: &u8| (0x20..=0x7e).contains(byte);
-    let good = (16..=255).contains(&key.len()) && key.as_bytes().iter().all(printable);
+    let good = LENGTH_BYTES.contains(&key.len()) && key.as_bytes().iter().all(printable);
     if !good || keys.next().is_some() {
         return Err(ApiError::new(
             ProblemCode::IdempotencyKeyInvalid,

@@ -32,6 +32,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use watch::Watch;
 
+/// After how many seconds somebody who met too much work is invited to come back.
+const OVERLOADED_AGAIN_S: u32 = 2;
+
 /// What the routes of orders share.
 pub(crate) struct Orders {
     pub(crate) intake: Intake,
@@ -69,5 +72,5 @@ impl Orders {
 
 /// Something is at its limit; nothing was written.
 fn overloaded(detail: &str) -> ApiError {
-    ApiError::new(ProblemCode::Overloaded, detail).retry_after_s(2)
+    ApiError::new(ProblemCode::Overloaded, detail).retry_after_s(OVERLOADED_AGAIN_S)
 }

@@ -19,6 +19,15 @@ pub(super) const LINES_MAX: usize = 20;
 pub(super) const QUANTITY_MAX: i64 = 30;
 /// Characters of a name.
 const NAME_MAX: usize = 100;
+/// An e-mail address, and what stands before its `@` (RFC 5321).
+const EMAIL_MAX_BYTES: usize = 254;
+const EMAIL_LOCAL_MAX_BYTES: usize = 64;
+/// A label of a domain's name (RFC 1035).
+const LABEL_MAX_BYTES: usize = 63;
+/// A language tag that every reader has to take (RFC 5646).
+const LOCALE_MAX_BYTES: usize = 35;
+/// The provider's id of a payment method.
+const METHOD_MAX_BYTES: usize = 100;
 
 /// An order to be placed.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
@@ -174,7 +183,10 @@ impl OrderRequest {
         }
         let method = &self.payment.method;
         let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        if !method.starts_with("pm_") || method.len() > 100 || !method.bytes().all(word) {
+        if !method.starts_with("pm_")
+            || method.len() > METHOD_MAX_BYTES
+            || !method.bytes().all(word)
+        {
             let detail = "This is not a payment method of the provider's (pm_…).";
             wrong.add(
                 "/payment/method".to_owned(),
@@ -332,15 +344,15 @@ fn is_email(text: &str) -> bool {
     };
     let labels = || domain.split('.');
     let label = |label: &str| {
-        (1..=63).contains(&label.len())
+        (1..=LABEL_MAX_BYTES).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
             && label
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
-    text.len() <= 254
-        && (1..=64).contains(&local.len())
+    text.len() <= EMAIL_MAX_BYTES
+        && (1..=EMAIL_LOCAL_MAX_BYTES).contains(&local.len())
         && graphic(local)
         && !local.starts_with('.')
         && !local.ends_with('.')
@@ -352,7 +364,7 @@ fn is_email(text: &str) -> bool {
 fn is_locale(text: &str) -> bool {
     let mut parts = text.split('-');
     let language = parts.next().unwrap_or_default();
-    text.len() <= 35
+    text.len() <= LOCALE_MAX_BYTES
         && (2..=3).contains(&language.len())
         && language.bytes().all(|b| b.is_ascii_alphabetic())
         && parts.all(|part| {

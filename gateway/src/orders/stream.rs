@@ -14,9 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use warp::{Reply as _, sse};
 
 /// How often a stream looks by itself, should a nudge be missing.
-const LOOK_MS: u64 = 5_000;
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often a silent stream shows that it is alive.
-const KEEP_ALIVE_MS: u64 = 15_000;
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// Events on their way to a slow client.
 const AHEAD: usize = 8;
 
@@ -72,7 +72,7 @@ pub(super) async fn open(
         }
     });
     let events = stream::poll_fn(move |context| receiver.poll_recv(context));
-    let keep_alive = sse::keep_alive().interval(Duration::from_millis(KEEP_ALIVE_MS));
+    let keep_alive = sse::keep_alive().interval(KEEP_ALIVE_EVERY);
     Ok(Reply::from(
         sse::reply(keep_alive.stream(events.map(Ok::<_, Infallible>))).into_response(),
     ))
@@ -105,7 +105,7 @@ impl Changes {
     /// Waits until there may be something new.
     async fn nudged(&self) {
         // Either way it is time to look.
-        let _ = tokio::time::timeout(Duration::from_millis(LOOK_MS), self.nudges.nudged()).await;
+        let _ = tokio::time::timeout(LOOK_EVERY, self.nudges.nudged()).await;
     }
 
     async fn look(&mut self) {

@@ -47,6 +47,23 @@ impl Error {
     }
 }
 
+/// Rows of a list at most.
+pub const LIST_MAX: i64 = 1_000;
+
+/// Characters of the name of whoever acts.
+pub(crate) const ACTOR_MAX_CHARS: usize = 200;
+/// Characters of why he did.
+pub(crate) const REASON_MAX_CHARS: usize = 1_000;
+
+/// How many rows a list is asked for: 1 to [`LIST_MAX`].
+pub(crate) fn checked_limit(limit: i64) -> Result<i64, Error> {
+    if !(1..=LIST_MAX).contains(&limit) {
+        let message = format!("the limit must be 1 to {LIST_MAX}");
+        return Err(Error::BadRequest(message));
+    }
+    Ok(limit)
+}
+
 /// Text that a person wrote: 1 to `max` characters without control characters.
 pub(crate) fn checked_text(what: &str, text: &str, max: usize) -> Result<String, Error> {
     let text = text.trim();

@@ -10,4 +10,4 @@ mod error;
 pub mod review;
 pub mod sagas;
 
-pub use error::Error;
+pub use error::{Error, LIST_MAX};

@@ -1,6 +1,6 @@
 //! Sagas as an operator finds them.
 
-use crate::Error;
+use crate::{Error, error::checked_limit};
 use chrono::{DateTime, Utc};
 use contract::SagaId;
 use database::Connection;
@@ -101,14 +101,11 @@ pub async fn list(
             None => return Err(Error::BadRequest(format!("there is no state `{name}`"))),
         },
     };
-    if !(1..=1000).contains(&filter.limit) {
-        return Err(Error::BadRequest("the limit must be 1 to 1000".to_owned()));
-    }
     let statement = ListSagas {
         state,
         attention: filter.attention,
         live: filter.live,
-        most: filter.limit,
+        most: checked_limit(filter.limit)?,
     };
     let stored: Vec<Stored> = statement.load(connection).await?;
     Ok(stored

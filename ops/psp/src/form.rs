@@ -11,6 +11,11 @@ use crate::intent::Metadata;
 /// How many parameters a request may have.
 const PARAMETERS_MAX: usize = 500;
 
+/// How many metadata an object may have, and how long they may be, as at Stripe.
+const METADATA_MAX: usize = 50;
+const METADATA_KEY_MAX_CHARS: usize = 40;
+const METADATA_VALUE_MAX_CHARS: usize = 500;
+
 /// The parameters of one request.
 #[derive(Debug)]
 pub(crate) struct Params {
@@ -137,7 +142,9 @@ impl Params {
             if key.contains(['[', ']']) {
                 return refused("keys cannot contain square brackets.");
             }
-            if key.chars().count() > 40 || value.chars().count() > 500 {
+            if key.chars().count() > METADATA_KEY_MAX_CHARS
+                || value.chars().count() > METADATA_VALUE_MAX_CHARS
+            {
                 return refused("keys have at most 40 characters, values at most 500.");
             }
             metadata.retain(|(known, _)| &**known != key);
@@ -145,7 +152,7 @@ impl Params {
                 metadata.push((key.into(), value.into()));
             }
         }
-        if metadata.len() > 50 {
+        if metadata.len() > METADATA_MAX {
             return Err(StripeError::invalid(
                 "Invalid metadata: at most 50 keys are kept.",
             ));

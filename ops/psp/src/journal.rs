@@ -18,7 +18,7 @@ use crate::Error;
 const HEADER: &[u8] = b"{\"psp_ledger\":1}\n";
 
 /// The longest record, in bytes: a request body and the objects made of it fit many times.
-const RECORD_MAX: u64 = 1 << 20;
+const RECORD_MAX_BYTES: u64 = 1024 * 1024;
 
 /// Where a record stands in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Journal {
             line.clear();
             number += 1;
             let length = (&mut lines)
-                .take(RECORD_MAX)
+                .take(RECORD_MAX_BYTES)
                 .read_until(b'\n', &mut line)
                 .map_err(failed)?;
             if length == 0 {
@@ -139,7 +139,7 @@ impl Journal {
             record.iter().position(|byte| *byte == b'\n'),
             Some(record.len() - 1)
         );
-        if record.len() as u64 > RECORD_MAX {
+        if record.len() as u64 > RECORD_MAX_BYTES {
             return Err(io::Error::other("the record is too long"));
         }
         if self.torn {

@@ -3,6 +3,11 @@
 use crate::error::StripeError;
 use crate::form::Params;
 
+/// Items of a page, unless the request says otherwise.
+const PAGE: i64 = 10;
+/// Items of a page at most.
+const PAGE_MAX: usize = 100;
+
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Page {
@@ -15,12 +20,13 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn read(p: &mut Params) -> Result<Self, StripeError> {
-        let limit = p.integer("limit")?.unwrap_or(10);
+        let limit = p.integer("limit")?.unwrap_or(PAGE);
         let limit = usize::try_from(limit)
             .ok()
-            .filter(|limit| (1..=100).contains(limit))
+            .filter(|limit| (1..=PAGE_MAX).contains(limit))
             .ok_or_else(|| {
-                StripeError::invalid("Invalid limit: must be from 1 to 100.").param("limit")
+                StripeError::invalid(format!("Invalid limit: must be from 1 to {PAGE_MAX}."))
+                    .param("limit")
             })?;
         let exact = p.integer("created")?;
         let after = p.integer("created[gt]")?.map(|at| at.saturating_add(1));

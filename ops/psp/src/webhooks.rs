@@ -26,8 +26,11 @@ const WAITING_MAX: usize = 10_000;
 /// How many deliveries run at a time.
 const DELIVERIES_MAX: usize = 32;
 
-/// How often an event is tried: at once, then after 1, 2, 4 … 64 seconds.
+/// How often an event is tried.
 const ATTEMPTS_MAX: u32 = 8;
+
+/// The pause after the first attempt; each further one is twice as long, so up to 64 s.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long the receiver may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -152,7 +155,7 @@ impl Sender {
         }
         for attempt in 0..ATTEMPTS_MAX {
             if attempt > 0 {
-                sleep(Duration::from_secs(1 << (attempt - 1))).await;
+                sleep(FIRST_PAUSE * (1 << (attempt - 1))).await;
             }
             let result = self.attempt(delivery).await;
             let outcome = match result {

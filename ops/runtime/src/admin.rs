@@ -17,6 +17,13 @@ use crate::health::Readiness;
 use crate::http::Limits;
 use crate::metrics;
 
+/// Connections of its own: a crowded public listener hides nothing.
+const CONNECTIONS_MAX: usize = 64;
+/// Longer than the usual pause between two scrapes, which then share a connection.
+const HEAD_WITHIN: Duration = Duration::from_secs(60);
+/// For open connections at a stop.
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+
 /// The section `admin`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -67,10 +74,10 @@ pub async fn serve(
     let listener = TcpListener::bind(addr).await?;
     let addr = listener.local_addr()?;
     let limits = Limits {
-        max_connections: 64,
+        max_connections: CONNECTIONS_MAX,
         max_body_bytes: 0,
-        header_read_timeout: Duration::from_secs(60),
-        drain_deadline: Duration::from_secs(1),
+        header_read_timeout: HEAD_WITHIN,
+        drain_deadline: DRAIN_WITHIN,
         ..Limits::default()
     };
     let routes = routes(role, readiness).recover(|_| async { Ok(not_found()) });

@@ -50,6 +50,11 @@ static LOST: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
+/// Items that may wait, unless the options say otherwise.
+const QUEUE: usize = 4_096;
+/// Items of one batch, unless the options say otherwise.
+const BATCH: usize = 500;
+
 /// The bounds of a batcher. Every one is at least 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -64,8 +69,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            queue: 4096,
-            max_items: 500,
+            queue: QUEUE,
+            max_items: BATCH,
             in_flight: 1,
         }
     }

@@ -17,6 +17,9 @@ use contract::{Command, Envelope, StepKind, StepName, Topology, encode_batches};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
+/// Characters of the reason with which an envelope is parked.
+const REASON_MAX_CHARS: usize = 500;
+
 /// A command among those handed over together: which request, and which place in it.
 pub(crate) type Origin = (usize, usize);
 
@@ -135,7 +138,11 @@ pub(crate) fn plan_parked(parked: Parked, origin: Origin) -> Message<Origin> {
         kind,
     } = parked;
     // The headers travel in one frame, and people read them.
-    let reason = reason.chars().filter(|c| *c != '\0').take(500).collect();
+    let reason = reason
+        .chars()
+        .filter(|c| *c != '\0')
+        .take(REASON_MAX_CHARS)
+        .collect();
     Message {
         id: message_id(),
         route: Route::Parked {

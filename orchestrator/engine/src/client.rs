@@ -16,7 +16,11 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+
+/// Batches whose first commands are on their way at once. A bus that takes them this slowly is helped
+/// by those who come later leaving it to the owners.
+const SENDING_MAX: usize = 64;
 
 /// Starts sagas and tells what happens to them. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -31,6 +35,7 @@ struct Inner {
     shards: i16,
     clock: Clock,
     seed: AtomicU64,
+    sending: Semaphore,
 }
 
 /// The client cannot be made.
@@ -74,6 +79,7 @@ impl Client {
             shards,
             clock: Clock::new(now_ms),
             seed: AtomicU64::new(rand::random()),
+            sending: Semaphore::new(SENDING_MAX),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -104,6 +110,15 @@ impl Client {
     /// and sends their commands again in time.
     pub async fn send_first(&self, started: Started) {
         let inner = &self.inner;
+        let Ok(_permit) = inner.sending.try_acquire() else {
+            let sagas = started.sagas.len();
+            METRICS.unpublished.inc_by(sagas as u64);
+            tracing::warn!(
+                sagas,
+                "the bus is slow; these sagas' owners send their first commands"
+            );
+            return;
+        };
         let mut commands = Vec::new();
         let mut nudges: HashMap<i16, Vec<Signal>> = HashMap::new();
         for saga in started.sagas {

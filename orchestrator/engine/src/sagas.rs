@@ -7,6 +7,9 @@ use std::{
     collections::{BinaryHeap, HashMap},
 };
 
+/// Timers of sagas that have moved on, beyond one for each that has not.
+const OUTDATED_MAX: usize = 10_000;
+
 /// A saga as it was last stored.
 #[derive(Debug)]
 pub(crate) struct Owned {
@@ -55,7 +58,21 @@ impl Sagas {
         );
         if before.is_none_or(|before| before.instance.wake_at != wake_at) {
             self.timers.extend(wake_at.map(|at| Reverse((at, id))));
+            self.forget_outdated();
         }
+    }
+
+    /// A timer stays until its time, though its saga has moved on since; so now and then the heap is
+    /// made anew of those that count.
+    fn forget_outdated(&mut self) {
+        if self.timers.len() < OUTDATED_MAX + 2 * self.owned.len() {
+            return;
+        }
+        let timers = self.owned.iter().filter_map(|(id, owned)| {
+            let at = owned.instance.wake_at?;
+            Some(Reverse((at, *id)))
+        });
+        self.timers = timers.collect();
     }
 
     pub(crate) fn forget(&mut self, id: SagaId) -> Option<Owned> {
@@ -153,5 +170,26 @@ mod tests {
         saga.state = State::Completed;
         sagas.put(saga, 0, None);
         assert!(sagas.due(3_000, 10).is_empty() && sagas.len() == 0);
+    }
+
+    #[test]
+    fn outdated_timers_do_not_pile_up() {
+        let definition = saga::order::v1();
+        let mut sagas = Sagas::default();
+        let mut live: Vec<Instance> = (0..10)
+            .map(|_| saga::start(&definition, SagaId::new(), 1, Now { ms: 0, seed: 0 }).next)
+            .collect();
+        let far = 1_000_000;
+        for move_ in 0..5 * OUTDATED_MAX as i64 {
+            let saga = &mut live[move_ as usize % 10];
+            saga.wake_at = Some(far + move_);
+            sagas.put(saga.clone(), 0, None);
+            assert!(sagas.timers.len() <= OUTDATED_MAX + 20);
+        }
+        let mut due = sagas.due(far * 2, 100);
+        due.sort_unstable();
+        let mut all: Vec<SagaId> = live.iter().map(|saga| saga.id).collect();
+        all.sort_unstable();
+        assert_eq!(due, all, "each fires once, none is lost");
     }
 }

@@ -21,7 +21,8 @@ pub mod trace;
 pub use batch::{BATCH_MAX_BYTES, Decoded, Undecodable, decode_batch, encode_batches};
 pub use id::{EventId, Incarnation, MessageId, OfferId, OrderId, SagaId, TicketId};
 pub use message::{
-    Command, Envelope, Event, MessageType, Outcome, Reply, ReplyError, Signal, StepKind,
+    CODE_MAX_CHARS, Command, Envelope, Event, MESSAGE_MAX_CHARS, MessageType, Outcome, Reply,
+    ReplyError, Signal, StepKind,
 };
 pub use money::{Currency, Money};
 pub use problem::{FieldProblem, Problem, ProblemCode};

@@ -34,18 +34,36 @@ pub enum Outcome {
     Waiting,
 }
 
+/// Characters of a code at most.
+pub const CODE_MAX_CHARS: usize = 40;
+/// Characters of an error's message at most.
+pub const MESSAGE_MAX_CHARS: usize = 500;
+
 /// Why an outcome is not `done`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReplyError {
     /// Stable code, at most 40 characters of `a-z 0-9 _`.
-    #[schemars(length(max = 40))]
+    #[schemars(length(max = CODE_MAX_CHARS))]
     pub code: String,
     /// For people; at most 500 characters, no personal data.
-    #[schemars(length(max = 500))]
+    #[schemars(length(max = MESSAGE_MAX_CHARS))]
     pub message: String,
     /// With `retry`: not before so many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u32>,
+}
+
+impl ReplyError {
+    /// Code and message, cut to what the contract allows and without NUL characters.
+    #[must_use]
+    pub fn new(code: &str, message: &str) -> Self {
+        let clean = |text: &str, max| text.chars().filter(|c| *c != '\0').take(max).collect();
+        Self {
+            code: clean(code, CODE_MAX_CHARS),
+            message: clean(message, MESSAGE_MAX_CHARS),
+            retry_after_ms: None,
+        }
+    }
 }
 
 /// One order to a worker: `guichet.command.v1`.
@@ -150,13 +168,8 @@ impl Reply {
 
     /// The same with an error. Code and message are cut to what the contract allows.
     #[must_use]
-    pub fn with_error(mut self, code: &str, message: impl Into<String>) -> Self {
-        let message: String = message.into();
-        self.error = Some(ReplyError {
-            code: code.chars().take(40).collect(),
-            message: message.chars().filter(|c| *c != '\0').take(500).collect(),
-            retry_after_ms: None,
-        });
+    pub fn with_error(mut self, code: &str, message: &str) -> Self {
+        self.error = Some(ReplyError::new(code, message));
         self
     }
 

@@ -4,6 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, fmt, str::FromStr};
 
+/// Characters of a step's name at most.
+const NAME_MAX_CHARS: usize = 32;
+/// Characters of what is no step's name that an error repeats.
+const ECHO_MAX_CHARS: usize = 64;
+
 /// The name of a step, as it stands in definitions, queues, commands, metrics and the ledger:
 /// lower-case letters, digits and hyphens, 1 to 32 characters, beginning with a letter.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
@@ -66,7 +71,7 @@ impl FromStr for StepName {
         if let Some(known) = Self::known(text) {
             return Ok(known); // no allocation on the hot path
         }
-        let good = (1..=32).contains(&text.len())
+        let good = (1..=NAME_MAX_CHARS).contains(&text.len())
             && text.starts_with(|c: char| c.is_ascii_lowercase())
             && text
                 .bytes()
@@ -74,7 +79,7 @@ impl FromStr for StepName {
         if good {
             Ok(Self(Cow::Owned(text.to_owned())))
         } else {
-            Err(BadStepName(text.chars().take(64).collect()))
+            Err(BadStepName(text.chars().take(ECHO_MAX_CHARS).collect()))
         }
     }
 }

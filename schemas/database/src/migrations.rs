@@ -10,6 +10,10 @@ pub(crate) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migra
 /// Any number, the same for everyone who migrates.
 const LOCK: i64 = 4_745_000;
 
+/// How long a migration waits for others to let go of a lock: whatever waits for a table's lock holds up
+/// everybody who comes after it.
+const LOCK_WITHIN_S: u32 = 60;
+
 /// Applies what is missing, one process at a time (an advisory lock makes the others wait), and
 /// returns the names of what it applied.
 ///
@@ -20,8 +24,11 @@ pub async fn migrate(config: &Config) -> Result<Vec<String>, Error> {
     // The harness is synchronous; a thread for blocking work lets it wait for the async driver.
     tokio::task::spawn_blocking(move || {
         let mut connection =
-            AsyncConnectionWrapper::<AsyncPgConnection>::establish(&url).map_err(Error::Connect)?;
-        connection.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})"))?;
+            AsyncConnectionWrapper::<AsyncPgConnection>::establish(&crate::pool::heedful(&url))
+                .map_err(Error::Connect)?;
+        connection.batch_execute(&format!(
+            "SET lock_timeout = '{LOCK_WITHIN_S}s'; SELECT pg_advisory_lock({LOCK})"
+        ))?;
         let applied = connection
             .run_pending_migrations(MIGRATIONS)
             .map(|versions| versions.iter().map(ToString::to_string).collect())

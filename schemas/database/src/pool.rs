@@ -10,6 +10,21 @@ use diesel_async::{
 };
 use std::time::Duration;
 
+/// How long the server lets a transaction stand idle before it ends the session.
+const IDLE_IN_TRANSACTION_MS: u64 = 30_000;
+
+/// After how many seconds of silence a server is asked whether it is still there, how often, and how
+/// many times in vain.
+const ASKED_AFTER_S: u32 = 10;
+const ASKED_EVERY_S: u32 = 5;
+const UNANSWERED_MAX: u32 = 4;
+
+/// For how many seconds what we send may stay without the other side's kernel having it.
+const UNRECEIVED_MAX_S: u32 = 20;
+
+/// Characters of the name under which the server shows a connection; it cuts longer ones itself.
+const NAME_MAX_CHARS: usize = 60;
+
 /// One connection to PostgreSQL.
 pub type Connection = AsyncPgConnection;
 
@@ -21,14 +36,13 @@ pub type Pool = diesel_async::pooled_connection::deadpool::Pool<AsyncPgConnectio
 /// # Errors
 /// The pool's own settings are contradictory (never with a [`Config`]).
 pub fn pool(config: &Config) -> Result<Pool, Error> {
-    let session = session_settings(config);
+    let (session, wait) = (session_settings(config), wait(config));
     let mut manager = ManagerConfig::default();
     manager.recycling_method = RecyclingMethod::Fast;
     manager.custom_setup = Box::new(move |url| {
         let (url, session) = (url.to_owned(), session.clone());
         Box::pin(async move { establish(&url, &session).await })
     });
-    let wait = Duration::from_millis(config.wait_timeout_ms);
     Pool::builder(AsyncDieselConnectionManager::new_with_config(
         &config.url,
         manager,
@@ -48,20 +62,53 @@ pub fn pool(config: &Config) -> Result<Pool, Error> {
 /// A single connection outside any pool.
 ///
 /// # Errors
-/// PostgreSQL cannot be reached or refuses.
+/// PostgreSQL cannot be reached, does not answer within [`Config::wait_timeout_ms`], or refuses.
 pub async fn connect(config: &Config) -> Result<Connection, Error> {
-    establish(&config.url, &session_settings(config))
+    let session = session_settings(config);
+    let connecting = establish(&config.url, &session);
+    tokio::time::timeout(wait(config), connecting)
         .await
+        .unwrap_or_else(|_| Err(ConnectionError::BadConnection("no answer in time".into())))
         .map_err(Error::Connect)
 }
 
+fn wait(config: &Config) -> Duration {
+    Duration::from_millis(config.wait_timeout_ms)
+}
+
 async fn establish(url: &str, session: &str) -> ConnectionResult<AsyncPgConnection> {
-    let mut connection = AsyncPgConnection::establish(url).await?;
+    let mut connection = AsyncPgConnection::establish(&heedful(url)).await?;
     connection
         .batch_execute(session)
         .await
         .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
+}
+
+/// The URL with settings by which a server that vanished without a word is noticed. Without them who
+/// waits for its answer does so for hours. What the URL says of them itself counts.
+pub(crate) fn heedful(url: &str) -> String {
+    let mut heedful = url.to_owned();
+    let (first, further) = match url.contains("://") {
+        true => ('?', '&'),
+        false => (' ', ' '), // the form with key=value
+    };
+    for (name, number) in [
+        ("keepalives_idle", ASKED_AFTER_S),
+        ("keepalives_interval", ASKED_EVERY_S),
+        ("keepalives_retries", UNANSWERED_MAX),
+        ("tcp_user_timeout", UNRECEIVED_MAX_S),
+    ] {
+        if !heedful.contains(&format!("{name}=")) {
+            heedful.push(if heedful.contains('?') {
+                further
+            } else {
+                first
+            });
+            heedful.push_str(&format!("{name}={number}"));
+        }
+    }
+    heedful
 }
 
 /// Statements are planned once and keep their plan. Planned while a table is still empty, one would
@@ -72,12 +119,34 @@ fn session_settings(config: &Config) -> String {
         .application_name
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || "-_. ".contains(*c))
-        .take(60)
+        .take(NAME_MAX_CHARS)
         .collect();
     format!(
         "SET application_name = '{name}'; SET statement_timeout = {}; \
-         SET idle_in_transaction_session_timeout = 30000; SET timezone = 'UTC'; \
+         SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}; SET timezone = 'UTC'; \
          SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off",
         config.statement_timeout_ms
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_url_says_of_the_network_counts() {
+        let ours =
+            "keepalives_idle=10&keepalives_interval=5&keepalives_retries=4&tcp_user_timeout=20";
+        assert_eq!(
+            heedful("postgres://u:p@h:1/d"),
+            format!("postgres://u:p@h:1/d?{ours}")
+        );
+        let theirs = "postgres://h/d?keepalives_idle=60&tcp_user_timeout=0";
+        assert_eq!(
+            heedful(theirs),
+            format!("{theirs}&keepalives_interval=5&keepalives_retries=4")
+        );
+        let pairs = heedful("host=h dbname=d");
+        assert!(pairs.starts_with("host=h dbname=d keepalives_idle=10 keepalives_interval=5 "));
+    }
 }

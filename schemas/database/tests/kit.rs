@@ -125,3 +125,14 @@ async fn a_deadlock_is_transient() {
         .expect_err("no such column");
     assert!(!database::is_transient(&mistake));
 }
+
+/// It has the connection, and is not there any more.
+#[tokio::test]
+async fn a_server_that_says_nothing_is_not_waited_for() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = silent.local_addr().expect("an address");
+    let mut config = database::Config::new(format!("postgres://u:p@{addr}/d"), "test");
+    config.wait_timeout_ms = 200;
+    let error = database::connect(&config).await.err().expect("no server");
+    assert!(matches!(error, database::Error::Connect(_)), "{error}");
+}

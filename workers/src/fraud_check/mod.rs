@@ -80,6 +80,9 @@ static HITS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 /// How often a process deletes old buckets of `velocity`.
 const PRUNE_EVERY_MS: i64 = 600_000;
 
+/// The same while there are more of them than one go deletes.
+const PRUNE_AGAIN_MS: i64 = 1_000;
+
 database::statement! {
     /// How wanted events are.
     struct ReadTiers {
@@ -173,7 +176,10 @@ impl FraudCheck {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, due)
             .is_ok()
         {
-            velocity::prune(connection, now).await?;
+            let deleted = velocity::prune(connection, now).await?;
+            if deleted >= velocity::PRUNE_MAX {
+                last.store(now_ms - PRUNE_EVERY_MS + PRUNE_AGAIN_MS, Ordering::Relaxed);
+            }
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ const BUCKETS: i64 = 12;
 const KEPT: TimeDelta = TimeDelta::days(14);
 
 /// So many at a time.
-const PRUNE_MAX: i64 = 2_000;
+pub const PRUNE_MAX: usize = 2_000;
 
 database::statement! {
     /// Adds orders to buckets and says the sum of each subject's window, with what was added.
@@ -104,7 +104,7 @@ pub async fn count(
 pub async fn prune(connection: &mut Connection, now: DateTime<Utc>) -> Result<usize, Error> {
     let prune = Prune {
         before: now - KEPT,
-        at_most: PRUNE_MAX,
+        at_most: PRUNE_MAX as i64,
     };
     Ok(prune.execute(connection).await?)
 }

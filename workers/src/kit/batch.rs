@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 /// How often a round is tried before it is asked whether it or the database is to blame.
 const TRIES: u32 = 5;
 
+/// The pause after a round's first failure; each further one makes it four times as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(40);
+
 /// The longest pause while the database is away.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -109,7 +112,7 @@ async fn attempt<R: Round>(
             }
             tries = TRIES - 1; // once more, when the database is back
         }
-        let pause = Duration::from_millis(10 << (2 * tries.min(4))).min(PAUSE_MAX);
+        let pause = (FIRST_PAUSE * 4_u32.pow(tries - 1)).min(PAUSE_MAX);
         tokio::select! {
             () = stop.cancelled() => return Err(Stopped),
             () = tokio::time::sleep(jittered(pause)) => {}

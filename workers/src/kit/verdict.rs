@@ -39,19 +39,19 @@ impl Verdict {
     /// Refused for good. Code: at most 40 of `a-z 0-9 _`; message: no personal data.
     #[must_use]
     pub fn rejected(code: &str, message: &str) -> Self {
-        Self::Rejected(error(code, message))
+        Self::Rejected(ReplyError::new(code, message))
     }
 
     /// Try again.
     #[must_use]
     pub fn retry(code: &str, message: &str) -> Self {
-        Self::Retry(error(code, message))
+        Self::Retry(ReplyError::new(code, message))
     }
 
     /// Try again, not before so many milliseconds.
     #[must_use]
     pub fn retry_after_ms(code: &str, message: &str, ms: u32) -> Self {
-        let mut error = error(code, message);
+        let mut error = ReplyError::new(code, message);
         error.retry_after_ms = Some(ms);
         Self::Retry(error)
     }
@@ -59,7 +59,7 @@ impl Verdict {
     /// It cannot be told.
     #[must_use]
     pub fn unknown(code: &str, message: &str) -> Self {
-        Self::Unknown(error(code, message))
+        Self::Unknown(ReplyError::new(code, message))
     }
 
     /// The outcome it stands for.
@@ -115,20 +115,10 @@ impl Verdict {
     }
 }
 
-fn error(code: &str, message: &str) -> ReplyError {
-    storable_error(&ReplyError {
-        code: code.to_owned(),
-        message: message.to_owned(),
-        retry_after_ms: None,
-    })
-}
-
 fn storable_error(error: &ReplyError) -> ReplyError {
-    let clean = |text: &str, max: usize| text.chars().filter(|c| *c != '\0').take(max).collect();
     ReplyError {
-        code: clean(&error.code, 40),
-        message: clean(&error.message, 500),
         retry_after_ms: error.retry_after_ms,
+        ..ReplyError::new(&error.code, &error.message)
     }
 }
 

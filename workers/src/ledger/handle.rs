@@ -23,6 +23,12 @@ use std::{
 /// from what the ledger says.
 const TRIES: u32 = 12;
 
+/// The pause after the first failure; the second is twice as long, the third three times.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Characters of what the outside calls an effect.
+const OUTSIDE_ID_MAX_CHARS: usize = 255;
+
 /// The ledger of one step. Concurrent effects share its statements. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Ledger {
@@ -78,7 +84,8 @@ impl Ledger {
     /// when the database stays out of reach. Then it is not known whether the id is stored: return
     /// the error, and the next attempt finds out.
     pub async fn store_outside_id(&self, claim: &Claim, outside_id: &str) -> Result<bool, Error> {
-        if outside_id.is_empty() || outside_id.chars().count() > 255 || outside_id.contains('\0') {
+        let too_long = outside_id.chars().count() > OUTSIDE_ID_MAX_CHARS;
+        if outside_id.is_empty() || too_long || outside_id.contains('\0') {
             return Err(Error::BadOutsideId);
         }
         let item = (claim.saga_id(), outside_id.to_owned());
@@ -217,7 +224,7 @@ async fn persist<T, W: Future<Output = Result<T, Error>>>(write: impl Fn() -> W)
             return None;
         }
         tracing::warn!(attempt, error = %crate::error::chain(&error), "the ledger is written again");
-        tokio::time::sleep(Duration::from_millis(u64::from(attempt) * 250)).await;
+        tokio::time::sleep(PAUSE * attempt).await;
     }
     None
 }

@@ -18,6 +18,9 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
+/// How long a connection to the mail server is kept for the next mail.
+const IDLE_MAX: Duration = Duration::from_secs(20);
+
 type Smtp = AsyncSmtpTransport<Tokio1Executor>;
 
 /// Why a mail did not leave.
@@ -161,11 +164,7 @@ pub(super) fn smtp(url: &str, timeout: Duration) -> Result<Smtp, SetupError> {
     let builder = Smtp::from_url(url).map_err(|error| SetupError::Url(error.to_string()))?;
     Ok(builder
         .timeout(Some(timeout))
-        .pool_config(
-            PoolConfig::new()
-                .max_size(1)
-                .idle_timeout(Duration::from_secs(20)),
-        )
+        .pool_config(PoolConfig::new().max_size(1).idle_timeout(IDLE_MAX))
         .build())
 }
 

@@ -13,6 +13,8 @@ use uuid::Uuid;
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long one request may take.
+const REQUEST_WITHIN: Duration = Duration::from_secs(20);
 
 /// Where everything is.
 #[derive(Debug, Clone)]
@@ -46,7 +48,7 @@ pub(crate) struct Shop {
 impl Shop {
     pub(crate) async fn open(places: Places) -> Result<Self> {
         let http = reqwest::Client::builder()
-            .timeout(Duration::from_secs(20))
+            .timeout(REQUEST_WITHIN)
             .build()
             .context("cannot make an HTTP client")?;
         let pool = database::pool(&database::Config::new(&places.database, "guichet demo"))?;

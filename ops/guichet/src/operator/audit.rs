@@ -33,7 +33,7 @@ pub(crate) struct List {
 
     /// So many at most
     #[arg(long, value_name = "N", default_value_t = 100,
-          value_parser = clap::value_parser!(i64).range(1..=1000))]
+          value_parser = clap::value_parser!(i64).range(1..=inspector::LIST_MAX))]
     limit: i64,
 }
 

@@ -15,6 +15,9 @@ use crate::{
 /// The definition that orders run by.
 const DEFINITION: &str = "order";
 
+/// The accept loop has its own deadline; so much longer has what it leaves behind.
+const AFTER_DRAIN: Duration = Duration::from_secs(5);
+
 struct Gateway;
 
 impl Uses for Gateway {
@@ -40,9 +43,7 @@ pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
         .tasks
         .spawn("http", gateway::run(app, listener, stop));
     check.ready();
-    // The accept loop has its own deadline; this one is for what it leaves behind.
-    let drain = drain + Duration::from_secs(5);
-    Ok(ground.finish(process, drain).await?)
+    Ok(ground.finish(process, drain + AFTER_DRAIN).await?)
 }
 
 /// Starts orders by the newest version of their definition.

@@ -21,6 +21,8 @@ use crate::config::Config;
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long the bus may take to close, beyond its own deadline.
 const CLOSING: Duration = Duration::from_secs(10);
+/// Characters of the host's name in a node's name.
+const HOSTNAME_MAX_CHARS: usize = 40;
 
 /// The database and the bus of one process.
 pub(crate) struct Ground {
@@ -144,7 +146,7 @@ fn hostname() -> Result<String> {
     let clean: String = name
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c))
-        .take(40)
+        .take(HOSTNAME_MAX_CHARS)
         .collect();
     if clean.is_empty() {
         bail!("the host has no usable name; set amqp.node");

@@ -27,6 +27,8 @@ use super::narrator::Narrator;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the kernel may take to remove a killed process.
 const AFTER_KILL: Duration = Duration::from_secs(10);
+/// How often it is asked whether it is gone.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Names one process for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +135,7 @@ fn stop(name: &str, record: &Record, narrator: Narrator) -> Result<()> {
             if !record.lives() {
                 return Ok(());
             }
-            sleep(Duration::from_millis(50));
+            sleep(LOOK_EVERY);
         }
     }
     bail!(

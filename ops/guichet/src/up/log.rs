@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::unix::pipe::Receiver,
 };
 
@@ -22,6 +22,8 @@ use tokio::{
 const FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Older files kept beside the current one.
 const OLD_FILES: u32 = 3;
+/// A longer line is taken in pieces.
+const LINE_MAX_BYTES: usize = 64 * 1024;
 /// Lines kept for the message about a failed start.
 const TAIL_LINES: usize = 15;
 /// A longer line is cut in memory (not in the file).
@@ -56,12 +58,13 @@ pub(crate) fn pipe() -> io::Result<(io::PipeWriter, Receiver)> {
 
 /// Copies lines from the pipe to the file until the last writer has closed its end.
 pub(crate) async fn pump(reader: Receiver, path: PathBuf, tail: Tail) {
-    let mut reader = BufReader::with_capacity(64 * 1024, reader);
+    let mut reader = BufReader::with_capacity(LINE_MAX_BYTES, reader);
     let mut file = Rotating::open(path, FILE_BYTES);
     let mut line = Vec::new();
     loop {
         line.clear();
-        match reader.read_until(b'\n', &mut line).await {
+        let mut piece = (&mut reader).take(LINE_MAX_BYTES as u64);
+        match piece.read_until(b'\n', &mut line).await {
             Ok(0) | Err(_) => return,
             Ok(_) => {
                 tail.push(&line);
@@ -174,5 +177,24 @@ mod tests {
         assert_eq!(lines.last().map(String::as_str), Some("line 29"));
         let file = fs::read_to_string(temp.path().join("x.log")).expect("written");
         assert_eq!(file.lines().count(), 30);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_does_not_fill_the_memory() {
+        let temp = TempDir::new();
+        let (mut writer, reader) = pipe().expect("a pipe");
+        let bytes = 5 * LINE_MAX_BYTES + 1;
+        let writing = std::thread::spawn(move || {
+            writer.write_all(&vec![b'x'; bytes])?;
+            writer.write_all(b"\nlast\n")
+        });
+        let tail = Tail::default();
+        pump(reader, temp.path().join("x.log"), tail.clone()).await;
+        writing.join().expect("no panic").expect("it is read");
+        let lines = tail.lines();
+        assert_eq!(lines.len(), 7, "six pieces and the last line");
+        assert!(lines.iter().all(|line| line.len() <= TAIL_LINE_CHARS));
+        let file = fs::read_to_string(temp.path().join("x.log")).expect("written");
+        assert_eq!(file.len(), bytes + 6, "the file has all of it");
     }
 }

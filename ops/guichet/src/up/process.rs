@@ -37,6 +37,10 @@ use super::{
     probe::Probe,
 };
 
+/// How long the last lines of a process that has ended are waited for: a grandchild may hold the pipe
+/// open.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
+
 /// What to run and how to treat it.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
@@ -145,8 +149,7 @@ impl Process {
     /// Waits until it ends, however that comes. May be dropped and called again.
     pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
         let status = self.child.wait().await.context("cannot wait for it")?;
-        // A grandchild may hold the pipe open for longer than we want to wait for its last words.
-        let _ = timeout(Duration::from_millis(500), &mut self.pump).await;
+        let _ = timeout(LAST_WORDS_WITHIN, &mut self.pump).await;
         let _ = std::fs::remove_file(&self.record);
         Ok(status)
     }

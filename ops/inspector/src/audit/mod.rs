@@ -14,7 +14,10 @@ mod tests;
 
 pub use chain::Row;
 
-use crate::{Error, error::checked_text};
+use crate::{
+    Error,
+    error::{ACTOR_MAX_CHARS, REASON_MAX_CHARS, checked_limit, checked_text},
+};
 use chrono::{DateTime, SubsecRound, Utc};
 use database::Connection;
 use diesel::sql_types::{BigInt, Binary, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
@@ -27,6 +30,9 @@ pub const GENESIS: [u8; 32] = [0; 32];
 
 /// Any number, the same for all who append.
 const LOCK: i64 = 4_745_003;
+
+/// Characters of what was done, as `review.approve`.
+const ACTION_MAX_CHARS: usize = 100;
 
 /// Rows that `verify` reads at a time.
 const PAGE: i64 = 1_000;
@@ -155,9 +161,9 @@ database::statement! {
 /// # Errors
 /// A text is empty, too long or not plain; or the database refuses.
 pub async fn append(connection: &mut Connection, entry: Entry) -> Result<i64, Error> {
-    let actor = checked_text("actor", &entry.actor, 200)?;
-    let action = checked_text("action", &entry.action, 100)?;
-    let reason = checked_text("reason", &entry.reason, 1_000)?;
+    let actor = checked_text("actor", &entry.actor, ACTOR_MAX_CHARS)?;
+    let action = checked_text("action", &entry.action, ACTION_MAX_CHARS)?;
+    let reason = checked_text("reason", &entry.reason, REASON_MAX_CHARS)?;
     let _: String = LockChain { number: LOCK }.get_result(connection).await?;
     let (id, hash, at): (Option<i64>, Option<Vec<u8>>, DateTime<Utc>) =
         ReadHead {}.get_result(connection).await?;
@@ -228,14 +234,11 @@ pub async fn verify(connection: &mut Connection) -> Result<Verdict, Error> {
 /// # Errors
 /// The limit is out of bounds, or the database cannot be asked.
 pub async fn list(connection: &mut Connection, filter: Filter) -> Result<Vec<Row>, Error> {
-    if !(1..=1_000).contains(&filter.limit) {
-        return Err(Error::BadRequest("the limit must be 1 to 1000".into()));
-    }
     let newest = ReadNewest {
         subject: filter.subject,
         actor: filter.actor,
         before: filter.before.unwrap_or(i64::MAX),
-        limit: filter.limit,
+        limit: checked_limit(filter.limit)?,
     };
     let rows: Vec<RawRow> = newest.load(connection).await?;
     Ok(rows.into_iter().map(|raw| row(raw).0).collect())

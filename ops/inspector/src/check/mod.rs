@@ -22,6 +22,9 @@ use serde::Serialize;
 /// Rows that are reported per query; the number of the others is not counted.
 pub const ROWS_MAX: usize = 100;
 
+/// Orders in attention or abandoned that are listed.
+pub const APART_MAX: usize = 1_000;
+
 /// What is checked beside the queries; it is [`audit::verify`], no single query can walk a chain.
 pub const AUDIT_CHAIN: Statement = Statement {
     name: "audit-chain",
@@ -86,7 +89,7 @@ pub struct Apart {
 pub struct Report {
     /// Rows that violate an invariant, at most [`ROWS_MAX`] for each.
     pub findings: Vec<Finding>,
-    /// Orders in attention or abandoned.
+    /// Orders in attention or abandoned, at most [`APART_MAX`].
     pub apart: Vec<Apart>,
 }
 
@@ -146,7 +149,8 @@ pub async fn run(connection: &mut Connection) -> Result<Report, Error> {
                     detail: problem,
                 });
             }
-            let apart: Vec<ApartRow> = diesel::sql_query(queries::APART).load(connection).await?;
+            let apart = format!("{} LIMIT {APART_MAX}", queries::APART);
+            let apart: Vec<ApartRow> = diesel::sql_query(apart).load(connection).await?;
             report.apart = apart.into_iter().map(Apart::from).collect();
             Ok(report)
         })

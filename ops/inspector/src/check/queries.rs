@@ -334,4 +334,4 @@ pub(super) const APART: &str = "\
            coalesce(o.currency, '') AS currency
     FROM sagas s LEFT JOIN orders o ON o.id = s.id
     LEFT JOIN effects e ON e.saga_id = s.id AND e.step = 'pay'
-    WHERE s.state = 6 OR s.flags & 4 <> 0 ORDER BY s.id LIMIT 1000";
+    WHERE s.state = 6 OR s.flags & 4 <> 0 ORDER BY s.id";

@@ -11,7 +11,7 @@ mod tests;
 use crate::{
     Error,
     audit::{self, Entry},
-    error::checked_text,
+    error::{ACTOR_MAX_CHARS, REASON_MAX_CHARS, checked_limit, checked_text},
 };
 use chrono::{DateTime, Utc};
 use contract::{MessageId, OrderId, StepName};
@@ -161,12 +161,9 @@ pub async fn list(connection: &mut Connection, filter: Filter) -> Result<Vec<Rev
             "the state must be one of {STATES:?}"
         )));
     }
-    if !(1..=1_000).contains(&filter.limit) {
-        return Err(Error::BadRequest("the limit must be 1 to 1000".into()));
-    }
     let list = ListReviews {
         state: filter.state,
-        limit: filter.limit,
+        limit: checked_limit(filter.limit)?,
     };
     let rows: Vec<Row> = list.load(connection).await?;
     Ok(rows.into_iter().map(review).collect())
@@ -210,8 +207,8 @@ pub async fn decide(
     reason: &str,
     decision: Decision,
 ) -> Result<(), Error> {
-    let actor = checked_text("actor", actor, 200)?;
-    let reason = checked_text("reason", reason, 1_000)?;
+    let actor = checked_text("actor", actor, ACTOR_MAX_CHARS)?;
+    let reason = checked_text("reason", reason, REASON_MAX_CHARS)?;
     connection
         .transaction(async |connection| {
             let decide = Decide {

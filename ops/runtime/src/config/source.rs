@@ -6,7 +6,7 @@ use std::path::Path;
 
 const PREFIX: &str = "GUICHET_";
 /// Longer than any key or certificate chain; a wrong path (a device, a log) must not fill the memory.
-const MAX_FILE_BYTES: u64 = 64 * 1024;
+const FILE_MAX_BYTES: u64 = 64 * 1024;
 
 /// The environment and the file, split into sections and keys.
 pub(super) struct Source {
@@ -181,7 +181,7 @@ fn file_key(key: &str, known: &[&str]) -> Option<String> {
 }
 
 fn read_toml(path: &Path) -> Result<toml::Table, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = read_text(path)?;
     text.parse().map_err(|error: toml::de::Error| {
         let before = error.span().map_or("", |span| &text[..span.start]);
         let line = before.matches('\n').count() + 1;
@@ -190,15 +190,19 @@ fn read_toml(path: &Path) -> Result<toml::Table, String> {
     })
 }
 
-fn read_value(path: &Path) -> Result<String, String> {
-    let shown = path.display();
+fn read_text(path: &Path) -> Result<String, String> {
     let mut text = String::new();
-    let file = std::fs::File::open(path);
-    file.and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
-        .map_err(|error| format!("{shown} cannot be read: {error}"))?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(format!("{shown} is longer than {MAX_FILE_BYTES} bytes"));
+    std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text))
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if text.len() as u64 > FILE_MAX_BYTES {
+        return Err(format!("is longer than {FILE_MAX_BYTES} bytes"));
     }
+    Ok(text)
+}
+
+fn read_value(path: &Path) -> Result<String, String> {
+    let text = read_text(path).map_err(|problem| format!("{} {problem}", path.display()))?;
     // Editors and `echo` end a file with a line break that is no part of the value.
     let value = text.strip_suffix('\n').unwrap_or(&text);
     Ok(value.strip_suffix('\r').unwrap_or(value).to_owned())

@@ -201,6 +201,10 @@ fn a_value_may_be_in_a_file() {
         endless[0].contains("longer than 65536 bytes"),
         "{endless:?}"
     );
+
+    let endless = load::<Config>(Some(Path::new("/dev/zero")), std::iter::empty(), &[]);
+    let expected = "/dev/zero: is longer than 65536 bytes";
+    assert_eq!(problems(endless), [expected]);
 }
 
 #[test]

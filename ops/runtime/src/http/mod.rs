@@ -59,6 +59,23 @@ static CUT: LazyLock<IntCounter> = LazyLock::new(|| {
     )
 });
 
+/// Connections of one listener.
+const CONNECTIONS_MAX: usize = 10_000;
+/// For the head of a request; also the longest that an idle connection is kept.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// For a whole body.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// For a peer that takes nothing of a response.
+const STALL_MAX: Duration = Duration::from_secs(30);
+/// A body, whatever the route allows.
+const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// For open connections at a stop.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// Before accepting again when there are no descriptors or memory left: the first pause doubles.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Up to this.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// The bounds of one listener. The defaults suit a public API behind no proxy.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -80,12 +97,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 10_000,
-            header_read_timeout: Duration::from_secs(30),
-            body_read_timeout: Duration::from_secs(30),
-            write_stall_timeout: Duration::from_secs(30),
-            max_body_bytes: 1 << 20,
-            drain_deadline: Duration::from_secs(10),
+            max_connections: CONNECTIONS_MAX,
+            header_read_timeout: HEAD_WITHIN,
+            body_read_timeout: BODY_WITHIN,
+            write_stall_timeout: STALL_MAX,
+            max_body_bytes: BODY_MAX_BYTES,
+            drain_deadline: DRAIN_WITHIN,
         }
     }
 }
@@ -170,7 +187,7 @@ async fn accept(
     slots: &Arc<Semaphore>,
 ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     let slot = slot(slots).await;
-    let mut pause = Duration::from_millis(10);
+    let mut pause = ACCEPT_PAUSE;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => return (stream, peer, slot),
@@ -182,7 +199,7 @@ async fn accept(
                 ACCEPT_ERRORS.inc();
                 tracing::warn!(%error, ?pause, "accept failed; trying again after a pause");
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
+                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }
         }
     }

@@ -19,5 +19,8 @@ pub(super) fn clean(value: Value) -> Value {
 /// A code as the contract allows it: what came may be anything.
 pub(super) fn clean_code(code: &str) -> String {
     let allowed = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_';
-    code.chars().filter(allowed).take(40).collect()
+    code.chars()
+        .filter(allowed)
+        .take(contract::CODE_MAX_CHARS)
+        .collect()
 }

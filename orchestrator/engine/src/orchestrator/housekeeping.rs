@@ -22,6 +22,8 @@ use uuid::Uuid;
 const SCAN_ROUNDS: u32 = 24;
 /// Rounds between two looks at the partitions: about an hour.
 const PARTITION_ROUNDS: u32 = 1_440;
+/// Months, this one included, whose partitions are there before they are needed.
+const MONTHS_AHEAD: i32 = 3;
 
 impl Orchestrator {
     pub(super) async fn housekeep(&mut self, round: u32) {
@@ -196,7 +198,7 @@ impl Orchestrator {
         let shards: Vec<i16> = self.held.keys().copied().collect();
         let mut connection = self.parts.pool.get().await?;
         let rows: Vec<(Uuid, Uuid, i16, String, Option<String>)> =
-            LookAround { shards }.load(&mut connection).await?;
+            LookAround::at(shards).load(&mut connection).await?;
         drop(connection);
         let mut unknown: Vec<SagaId> = rows
             .iter()
@@ -261,7 +263,11 @@ impl Orchestrator {
 
     async fn make_partitions(&self) -> Result<(), Error> {
         let mut connection = self.parts.pool.get().await?;
-        let _: i32 = MakePartitions {}.get_result(&mut connection).await?;
+        let _: i32 = MakePartitions {
+            months: MONTHS_AHEAD,
+        }
+        .get_result(&mut connection)
+        .await?;
         Ok(())
     }
 

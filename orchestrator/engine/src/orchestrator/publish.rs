@@ -14,6 +14,8 @@ pub(super) struct Publisher {
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
     chunk: usize,
+    /// One by one they are sent again, however often sessions come and go.
+    turns: Arc<Semaphore>,
 }
 
 /// What one batch led to.
@@ -31,6 +33,7 @@ impl Publisher {
             permits: Arc::new(Semaphore::new(config.publishing_max)),
             tasks: TaskTracker::new(),
             chunk: config.resend_batch,
+            turns: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -58,8 +61,9 @@ impl Publisher {
         if commands.is_empty() {
             return;
         }
-        let (bus, chunk) = (self.bus.clone(), self.chunk);
+        let (bus, chunk, turns) = (self.bus.clone(), self.chunk, Arc::clone(&self.turns));
         self.tasks.spawn(async move {
+            let _turn = turns.acquire().await;
             let mut rest = commands;
             while !rest.is_empty() {
                 let next = rest.split_off(rest.len().min(chunk));

@@ -25,6 +25,11 @@ use uuid::Uuid;
 /// How often the inputs of a saga that others move meanwhile are settled anew.
 const REREADS_MAX: u8 = 3;
 
+/// The pause after a batch's first failure; each further one doubles it.
+const FIRST_PAUSE_MS: u64 = 100;
+/// So often at most.
+const DOUBLINGS_MAX: u32 = 5;
+
 /// An input with what the history says about it.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
@@ -74,7 +79,8 @@ impl Orchestrator {
                     if error.is_transient() {
                         tracing::warn!(%error, source = ?std::error::Error::source(&error), inputs = part.len(), "a batch failed; trying again");
                         parts.push((part, rereads));
-                        let pause = Duration::from_millis(50 << failures.min(6));
+                        let doublings = (failures - 1).min(DOUBLINGS_MAX);
+                        let pause = Duration::from_millis(FIRST_PAUSE_MS << doublings);
                         tokio::select! {
                             () = self.shutdown.cancelled() => return,
                             () = tokio::time::sleep(pause) => {}

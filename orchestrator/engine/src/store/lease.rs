@@ -77,5 +77,6 @@ database::statement! {
 
 database::statement! {
     /// Makes the partitions of the months to come.
-    pub(crate) struct MakePartitions {} -> Integer = "SELECT make_partitions(clock_timestamp(), 3)"
+    pub(crate) struct MakePartitions { months: i32 => Integer } -> Integer =
+    "SELECT make_partitions(clock_timestamp(), {months})"
 }

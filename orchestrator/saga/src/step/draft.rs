@@ -2,7 +2,7 @@
 
 use super::{Illegal, InputKind, Log, Now, ReplyInput, Send, SignalKind, Transition};
 use crate::{Class, Cursor, Definition, Instance, ProbeMode, State, StepDefinition, TimestampMs};
-use contract::{Outcome, Refusal, StepKind};
+use contract::{CODE_MAX_CHARS, Outcome, Refusal, StepKind};
 
 /// Whether a new phase begins (with time of its own) or the running one goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl<'a> Draft<'a> {
         self.next.state = State::Compensating;
         self.next
             .reason
-            .get_or_insert_with(|| reason.chars().take(40).collect());
+            .get_or_insert_with(|| reason.chars().take(CODE_MAX_CHARS).collect());
         self.undo_next();
     }
 

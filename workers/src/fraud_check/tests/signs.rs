@@ -153,3 +153,26 @@ async fn old_buckets_are_deleted_and_young_ones_are_not() {
     assert_eq!(pruned, 7, "those of 14 to 20 days ago");
     assert_eq!(shop.number("SELECT count(*) FROM velocity").await, 14);
 }
+
+#[tokio::test]
+async fn more_old_buckets_than_one_go_deletes_do_not_stay() {
+    let shop = Shop::open().await;
+    let old = format!(
+        "INSERT INTO velocity SELECT substr(sha256(n::text::bytea), 1, 16),
+           now() - interval '20 days', 'email', 1 FROM generate_series(1, {}) AS n",
+        velocity::PRUNE_MAX * 2 + 1
+    );
+    shop.sql(&old).await;
+    let worker = shop.worker(Config::default());
+    for number in 0.. {
+        let placed = order(&format!("ann{number}@example.org"), &[(0, 1)]);
+        shop.place(std::slice::from_ref(&placed)).await;
+        worker.one(asks(&placed, StepKind::Do)).await;
+        let left = "SELECT count(*) FROM velocity WHERE bucket < now() - interval '19 days'";
+        if shop.number(left).await == 0 {
+            break;
+        }
+        assert!(number < 200, "old buckets stay");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}

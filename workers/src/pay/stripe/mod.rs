@@ -38,6 +38,13 @@ pub const GENERATIONS_MAX: u32 = 4;
 /// No answer is read beyond this; an intent with everything expanded has about 8 KiB.
 const BODY_MAX_BYTES: usize = 256 * 1024;
 
+/// How long an idle connection is kept. Below the provider's own time-out: a connection that it closes
+/// at the moment of our POST costs an ambiguous answer.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// The longest pause that the provider may ask for.
+const RETRY_AFTER_MAX_S: u32 = 3_600;
+
 static REQUESTS: LazyLock<metrics::HistogramVec> = LazyLock::new(|| {
     metrics::latencies(
         "guichet_pay_provider_request_seconds",
@@ -124,9 +131,7 @@ impl Client {
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.timeout)
             .pool_max_idle_per_host(settings.idle_connections_max)
-            // Below the provider's own idle time-out: a connection it closes at the moment of our
-            // POST costs an ambiguous answer.
-            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_idle_timeout(IDLE_MAX)
             .build()
             .map_err(SetupError::Client)?;
         Ok(Self {
@@ -362,7 +367,7 @@ fn retry_after_ms(headers: &HeaderMap) -> Option<u32> {
         .trim()
         .parse()
         .ok()?;
-    Some(seconds.min(3_600) * 1_000)
+    Some(seconds.min(RETRY_AFTER_MAX_S) * 1_000)
 }
 
 #[cfg(test)]

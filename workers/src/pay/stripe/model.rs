@@ -4,6 +4,9 @@
 use serde::Deserialize;
 use std::fmt;
 
+/// A longer id is none of the provider's.
+const ID_MAX_BYTES: usize = 255;
+
 /// Identifier of a PaymentIntent (`pi_…`): short printable text without anything that could leave
 /// its segment of a URL.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -16,7 +19,7 @@ impl IntentId {
     /// `_` and `-`.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        let good = (1..=255).contains(&text.len())
+        let good = (1..=ID_MAX_BYTES).contains(&text.len())
             && text
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');

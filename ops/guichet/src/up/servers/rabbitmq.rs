@@ -33,6 +33,9 @@ const NODE: &str = "guichet@localhost";
 /// The first start on a busy machine of two cores takes 15 s.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// The same of its port mapper, which has next to nothing to do.
+const EPMD_READY_WITHIN: Duration = Duration::from_secs(20);
+const EPMD_STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// A node whose folders exist.
 pub(crate) struct Server {
@@ -112,8 +115,8 @@ impl Server {
                 ("ERL_EPMD_ADDRESS".into(), "127.0.0.1".into()),
             ],
             ready: Probe::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, ports.epmd))),
-            ready_within: Duration::from_secs(20),
-            stop_within: Duration::from_secs(5),
+            ready_within: EPMD_READY_WITHIN,
+            stop_within: EPMD_STOP_WITHIN,
             ..spec.clone()
         };
         let url = format!("amqp://{USER}:{}@{addr}/%2f", self.password);
