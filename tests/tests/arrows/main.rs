@@ -1,6 +1,8 @@
 //! The rules that no compiler keeps: which crate may know which, how long a file may grow, and that the
 //! documents speak of what is there. No server is needed.
 
+mod bounds;
+mod constants;
 mod crates;
 mod readme;
 mod sources;

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Every key with its default, as the README writes it.
-fn defaults() -> BTreeMap<String, String> {
+pub(crate) fn defaults() -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
     let mut section = |name: &str, value: Value| flatten(name, &value, &mut keys);
     let database = database::Config::new("", "");

@@ -10,7 +10,7 @@ use std::{
 const LINES_MAX: usize = 500;
 
 /// All Rust files of ours.
-fn rust_files() -> Vec<(PathBuf, String)> {
+pub(crate) fn rust_files() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     walk(&root(), &mut found);
     assert!(
