@@ -1,6 +1,7 @@
 //! The demo orders: one for each way an order can end, sold through the same public API that
 //! everyone uses, judged by what the API, the payment provider's own books and the mail drop say.
 
+mod on_sale;
 mod orders;
 mod scenes;
 mod shop;

@@ -5,12 +5,12 @@ use std::{future::Future, pin::Pin};
 
 use anyhow::{Context, Result, ensure};
 use contract::OrderId;
-use diesel::sql_types::{Integer, Text, Uuid as SqlUuid};
-use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-use super::shop::{Placed, Shop};
+use super::{
+    on_sale::{all_offers, events, one_event, remaining, set_status},
+    shop::{Placed, Shop},
+};
 
 /// Why a scene did not end as it should, and its order if there was one.
 pub(super) struct Failed {
@@ -45,7 +45,7 @@ pub(super) const ALL: [Scene; 8] = [
         expected: "cancelled (sold_out), nothing charged",
         play: |shop| {
             Box::pin(scene(shop, too_many(shop), |shop, placed| {
-                cancelled(shop, placed, "sold_out")
+                cancelled(shop, placed, "sold_out", 0)
             }))
         },
     },
@@ -54,7 +54,7 @@ pub(super) const ALL: [Scene; 8] = [
         expected: "cancelled (fraud_refused), nothing charged",
         play: |shop| {
             Box::pin(scene(shop, like_a_bots(shop), |shop, placed| {
-                cancelled(shop, placed, "fraud_refused")
+                cancelled(shop, placed, "fraud_refused", 0)
             }))
         },
     },
@@ -68,14 +68,20 @@ pub(super) const ALL: [Scene; 8] = [
         expected: "cancelled (card_declined), nothing charged",
         play: |shop| {
             Box::pin(scene(shop, with_declined_card(shop), |shop, placed| {
-                cancelled(shop, placed, "card_declined")
+                cancelled(shop, placed, "card_declined", 0)
             }))
         },
     },
     Scene {
         name: "a payment provider that fails three times",
         expected: "confirmed, paid once",
-        play: |shop| Box::pin(scene(shop, with_failing_provider(shop), confirmed)),
+        play: |shop| {
+            Box::pin(scene(
+                shop,
+                with_failing_provider(shop),
+                confirmed_after_faults,
+            ))
+        },
     },
     Scene {
         name: "an event cancelled while the provider is slow",
@@ -189,8 +195,11 @@ async fn with_declined_card(shop: &Shop) -> Result<Placed> {
     .await
 }
 
+/// Whose payments meet a failing provider.
+const PATIENT: &str = "paul.patient";
+
 async fn with_failing_provider(shop: &Shop) -> Result<Placed> {
-    let email = shop.email("paul.patient");
+    let email = shop.email(PATIENT);
     shop.plan_fault(&email, "create", json!("500"), 1).await?;
     shop.plan_fault(&email, "confirm", json!("429"), 1).await?;
     shop.plan_fault(&email, "confirm", json!("reset_after"), 1)
@@ -199,6 +208,13 @@ async fn with_failing_provider(shop: &Shop) -> Result<Placed> {
     let items = json!([{"offer_id": event.offer, "quantity": 1}]);
     shop.place(&order(&items, &email, "Paul Patient", "fr", "pm_card_visa"))
         .await
+}
+
+fn order(items: &Value, email: &str, name: &str, locale: &str, method: &str) -> Value {
+    json!({
+        "items": items, "payment": {"method": method},
+        "email": email, "name": name, "locale": locale,
+    })
 }
 
 // How it must end.
@@ -222,7 +238,23 @@ async fn confirmed(shop: &Shop, placed: Placed) -> Result<()> {
     mailed(shop, &placed).await
 }
 
-async fn cancelled(shop: &Shop, placed: Placed, code: &str) -> Result<()> {
+/// A confirmed order is no wonder if nothing failed: every planned fault must have been met.
+async fn confirmed_after_faults(shop: &Shop, placed: Placed) -> Result<()> {
+    confirmed(shop, placed).await?;
+    faults_met(shop, &shop.email(PATIENT)).await
+}
+
+async fn faults_met(shop: &Shop, email: &str) -> Result<()> {
+    let left = shop.faults_left(email).await?;
+    ensure!(
+        left == 0,
+        "the payment met {left} fewer faults than planned"
+    );
+    Ok(())
+}
+
+/// For this reason, with so many captures, and nothing of the customer's money kept.
+async fn cancelled(shop: &Shop, placed: Placed, code: &str, captures: usize) -> Result<()> {
     let order = shop.end(&placed).await?;
     ensure!(order["status"] == "cancelled", "{}", order["status"]);
     ensure!(
@@ -230,10 +262,14 @@ async fn cancelled(shop: &Shop, placed: Placed, code: &str) -> Result<()> {
         "cancelled for {}",
         order["reason"]["code"]
     );
-    let (kept, _) = shop.books(&placed).await?;
+    let (kept, captured) = shop.books(&placed).await?;
     ensure!(
         kept == 0,
         "the provider's books keep {kept} of the customer's money"
+    );
+    ensure!(
+        captured == captures,
+        "{captured} captures in the provider's books, not {captures}"
     );
     Ok(())
 }
@@ -273,10 +309,11 @@ async fn event_cancelled(shop: &Shop) -> Result<OrderId, Failed> {
         };
         shop.until(&placed, "at the provider", paying).await?;
         set_status(shop, event.id, "cancelled").await?;
-        let judged = cancelled(shop, placed, "event_cancelled").await;
+        let judged = cancelled(shop, placed, "event_cancelled", 1).await;
         // On sale again whatever came of it, so that the demo can be played once more.
         set_status(shop, event.id, "on_sale").await?;
         judged?;
+        faults_met(shop, &email).await?;
         let after = remaining(shop, &event).await?;
         ensure!(
             after == before,
@@ -360,103 +397,4 @@ async fn mailed(shop: &Shop, placed: &Placed) -> Result<()> {
         "there is no mail about it in {}",
         shop.places.mail.display()
     )
-}
-
-// What is on sale.
-
-struct OnSale {
-    id: Uuid,
-    offer: Uuid,
-}
-
-fn order(items: &Value, email: &str, name: &str, locale: &str, method: &str) -> Value {
-    json!({
-        "items": items, "payment": {"method": method},
-        "email": email, "name": name, "locale": locale,
-    })
-}
-
-async fn one_event(shop: &Shop) -> Result<OnSale> {
-    Ok(events(shop, 1).await?.remove(0))
-}
-
-/// Cheap offers of as many events, one each.
-async fn events(shop: &Shop, count: usize) -> Result<Vec<OnSale>> {
-    let list = shop
-        .get("/v1/events?available=true&accessible=false&sort=price&limit=20")
-        .await?;
-    let mut found = Vec::new();
-    for event in list["data"].as_array().into_iter().flatten() {
-        let id = event["id"].as_str().context("an event without id")?;
-        let event = shop.get(&format!("/v1/events/{id}")).await?;
-        let offers = event["offers"].as_array().cloned().unwrap_or_default();
-        let offer = offers
-            .iter()
-            .find(|offer| offer["accessible"] == false && offer["remaining"].as_u64() > Some(100));
-        if let Some(offer) = offer {
-            let offer = offer["id"]
-                .as_str()
-                .context("an offer without id")?
-                .parse()?;
-            found.push(OnSale {
-                id: id.parse()?,
-                offer,
-            });
-        }
-        if found.len() == count {
-            return Ok(found);
-        }
-    }
-    anyhow::bail!("only {} events have places for the demo", found.len())
-}
-
-async fn all_offers(shop: &Shop) -> Result<Vec<Value>> {
-    let list = shop
-        .get("/v1/events?accessible=true&available=true&limit=50")
-        .await?;
-    let mut offers = Vec::new();
-    for event in list["data"].as_array().into_iter().flatten() {
-        let id = event["id"].as_str().context("an event without id")?;
-        let event = shop.get(&format!("/v1/events/{id}")).await?;
-        offers.extend(event["offers"].as_array().cloned().unwrap_or_default());
-    }
-    Ok(offers)
-}
-
-database::statement! {
-    /// What is left of an offer at this moment; pages show it a little later.
-    struct Remaining {
-        offer: Uuid => SqlUuid,
-    } -> Integer =
-    "SELECT capacity - taken FROM stock WHERE offer_id = {offer}"
-}
-
-async fn remaining(shop: &Shop, event: &OnSale) -> Result<i32> {
-    let mut connection = shop.connection().await?;
-    let left = Remaining { offer: event.offer }
-        .get_result(&mut *connection)
-        .await;
-    left.context("the offer is gone")
-}
-
-database::statement! {
-    /// What an organiser does: sets an event's status.
-    struct SetStatus {
-        id: Uuid => SqlUuid,
-        status: String => Text,
-    } -> SqlUuid =
-    "UPDATE events SET status = {status} WHERE id = {id} RETURNING id"
-}
-
-async fn set_status(shop: &Shop, id: Uuid, status: &str) -> Result<()> {
-    let mut connection = shop.connection().await?;
-    let statement = SetStatus {
-        id,
-        status: status.to_owned(),
-    };
-    let _: Uuid = statement
-        .get_result(&mut *connection)
-        .await
-        .context("cannot set the event's status")?;
-    Ok(())
 }

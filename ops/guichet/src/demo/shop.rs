@@ -188,6 +188,18 @@ impl Shop {
         Ok(())
     }
 
+    /// How many times the faults planned for an e-mail address have not been met yet: a plan that is
+    /// used up is no longer listed.
+    pub(crate) async fn faults_left(&self, email: &str) -> Result<u64> {
+        let url = format!("{}/_sim/faults", self.places.psp);
+        let plans: Value = self.http.get(url).send().await?.json().await?;
+        let plans = plans["data"].as_array().context("no list of faults")?;
+        let ours = plans
+            .iter()
+            .filter(|plan| plan["match"]["receipt_email"] == email);
+        Ok(ours.filter_map(|plan| plan["remaining"].as_u64()).sum())
+    }
+
     /// What the provider's own books say of an order: captured minus refunded, in minor units, and
     /// how many captures there were.
     pub(crate) async fn books(&self, placed: &Placed) -> Result<(i64, usize)> {
