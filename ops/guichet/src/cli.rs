@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::{
     config::CONFIG_VARIABLE,
-    operator::{audit, catalogue::Load, review, saga},
+    operator::{act, audit, catalogue::Load, review, saga},
     output::Format,
     roles::worker::Name,
     up::Up,
@@ -115,6 +115,14 @@ pub(crate) enum Saga {
     Ls(saga::List),
     /// One saga: its state, its timeline, and what is in force
     Show(saga::Show),
+    /// Try again now what the saga asks a person about: failed undos, or a mail that keeps failing
+    Retry(act::Act),
+    /// Say that an effect was dealt with elsewhere, with evidence
+    Resolve(act::Resolve),
+    /// End an order that is not confirmed, and undo what it has begun
+    Compensate(act::Act),
+    /// Give a saga up with what it leaves in force; takes two people
+    Abandon(act::Abandon),
 }
 
 /// `guichet review …`

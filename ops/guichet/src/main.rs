@@ -63,6 +63,22 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Builder::new_multi_thread(),
             operator::saga::show(file, format, show),
         ),
+        Command::Saga(Saga::Retry(act)) => on(
+            Builder::new_multi_thread(),
+            operator::act::retry(file, format, act),
+        ),
+        Command::Saga(Saga::Resolve(resolve)) => on(
+            Builder::new_multi_thread(),
+            operator::act::resolve(file, format, resolve),
+        ),
+        Command::Saga(Saga::Compensate(act)) => on(
+            Builder::new_multi_thread(),
+            operator::act::compensate(file, format, act),
+        ),
+        Command::Saga(Saga::Abandon(abandon)) => on(
+            Builder::new_multi_thread(),
+            operator::act::abandon(file, format, abandon),
+        ),
         Command::Review(Review::Ls(list)) => on(
             Builder::new_multi_thread(),
             operator::review::list(file, format, list),

@@ -1,5 +1,5 @@
-//! Looking inside, and the interventions of people: [`review`]s of held orders and the [`audit`] log
-//! that keeps every one of them; and the promises as queries ([`check`]).
+//! Looking inside, and the [`interventions`] of people, with the [`review`]s of held orders and the
+//! [`audit`] log that keeps every one of them; and the promises as queries ([`check`]).
 //!
 //! It writes rows of reviews, signals and the audit log, and never a saga's: whatever an operator
 //! does, the engine decides what follows.
@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod check;
 mod error;
+pub mod interventions;
 pub mod review;
 pub mod sagas;
 

@@ -27,7 +27,7 @@ pub use client::{Client, ClientError};
 pub use config::Config;
 pub use orchestrator::{Parts, run};
 pub use shard::shard_of;
-pub use signal::{NewSignal, Told, What, signal};
+pub use signal::{Act, ActionName, NewSignal, Told, What, signal};
 pub use store::start::{NewSaga, Started, start};
 
 /// What the engine cannot do.

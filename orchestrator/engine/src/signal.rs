@@ -9,7 +9,7 @@ use contract::{SagaId, StepName};
 use database::Connection;
 use diesel::sql_types::{Array, Jsonb, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use saga::State;
+use saga::{Action, Input, SignalKind, State};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -36,6 +36,30 @@ pub enum What {
     Nudge(StepName),
     /// Somebody entitled ends the saga; a code of at most 40 characters says why.
     End(&'static str),
+    /// A person does something about a saga that asks for one.
+    Act(Act),
+}
+
+/// What a person does about a saga that asks for one, with what its timeline says of him.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Act {
+    /// What.
+    pub action: ActionName,
+    /// Who.
+    pub by: String,
+    /// The row of the audit log.
+    pub audit: i64,
+}
+
+/// The actions, steps by their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActionName {
+    /// [`saga::Action::Retry`].
+    Retry,
+    /// [`saga::Action::Resolve`].
+    Resolve(StepName),
+    /// [`saga::Action::Abandon`]; who does it is the approver.
+    Abandon,
 }
 
 /// A saga that was told something.
@@ -49,9 +73,43 @@ pub struct Told {
     pub waits: bool,
 }
 
-pub(crate) const DECISION: i16 = 1;
-pub(crate) const NUDGE: i16 = 2;
-pub(crate) const END: i16 = 3;
+/// The kinds by their numbers in the table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(i16)]
+enum Kind {
+    Decision = 1,
+    Nudge = 2,
+    End = 3,
+    Act = 4,
+}
+
+impl Kind {
+    fn from_number(number: i16) -> Option<Self> {
+        let all = [Self::Decision, Self::Nudge, Self::End, Self::Act];
+        all.into_iter().find(|kind| *kind as i16 == number)
+    }
+}
+
+/// The input that a signal is; `None` if this program does not know it.
+pub(crate) fn input(kind: i16, step: u8, says: Option<&Value>) -> Option<Input> {
+    let text = |name: &str| says?.get(name)?.as_str();
+    let to_step = |kind| Input::Signal { step, kind };
+    match Kind::from_number(kind)? {
+        Kind::Decision => Some(to_step(SignalKind::Decision)),
+        Kind::Nudge => Some(to_step(SignalKind::Nudge)),
+        Kind::End => Some(Input::End {
+            reason: text("reason")?.to_owned(),
+        }),
+        Kind::Act => Some(Input::Act(match text("action")? {
+            "retry" => Action::Retry,
+            "resolve" => Action::Resolve { step },
+            "abandon" => Action::Abandon {
+                approver: text("by")?.to_owned(),
+            },
+            _ => return None,
+        })),
+    }
+}
 
 database::statement! {
     /// Writes signals of sagas that have not ended; returns those written (saga, shard, its state).
@@ -98,15 +156,29 @@ pub async fn signal(
     };
     for (id, signal) in signals {
         let (kind, step, payload) = match &signal.what {
-            What::Decision(step, decision) => {
-                (DECISION, step.as_str(), json!({ "decision": decision }))
+            What::Decision(step, decision) => (
+                Kind::Decision,
+                step.as_str(),
+                json!({ "decision": decision }),
+            ),
+            What::Nudge(step) => (Kind::Nudge, step.as_str(), json!({})),
+            What::End(reason) => (Kind::End, "", json!({ "reason": reason })),
+            What::Act(act) => {
+                let (action, step) = match &act.action {
+                    ActionName::Retry => ("retry", ""),
+                    ActionName::Resolve(step) => ("resolve", step.as_str()),
+                    ActionName::Abandon => ("abandon", ""),
+                };
+                let mut says = json!({ "action": action, "by": act.by, "audit": act.audit });
+                if !step.is_empty() {
+                    says["step"] = step.into();
+                }
+                (Kind::Act, step, says)
             }
-            What::Nudge(step) => (NUDGE, step.as_str(), json!({})),
-            What::End(reason) => (END, "", json!({ "reason": reason })),
         };
         insert.ids.push(id);
         insert.sagas.push(signal.saga.0);
-        insert.kinds.push(kind);
+        insert.kinds.push(kind as i16);
         insert.steps.push(step.to_owned());
         insert.payloads.push(payload);
     }

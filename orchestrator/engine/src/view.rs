@@ -36,7 +36,7 @@ pub struct Moment {
     pub rev: i32,
     /// When it was committed, by the database's clock.
     pub at: DateTime<Utc>,
-    /// What came in: `start`, `reply`, `wake`, `signal`, `end`.
+    /// What came in: `start`, `reply`, `wake`, `signal`, `end`, `operator`.
     pub input: &'static str,
     /// The step it was about.
     pub step: Option<StepName>,
@@ -216,6 +216,7 @@ fn input_kind(number: i16) -> Option<InputKind> {
         InputKind::Reply,
         InputKind::Wake,
         InputKind::Signal,
+        InputKind::Operator,
         InputKind::End,
     ]
     .into_iter()

@@ -250,6 +250,8 @@ pub struct Instance {
     pub waiting_since: Option<TimestampMs>,
     /// Why it ends; while it still runs, an ending that waits for the pivot's outcome.
     pub reason: Option<String>,
+    /// Who agreed to giving it up; only of an abandoned one.
+    pub approver: Option<String>,
 }
 
 impl Instance {

@@ -25,6 +25,10 @@ pub const ALL: &[Invariant] = &[
         holds: completed_has_pivot,
     },
     Invariant {
+        name: "abandoned-has-approver",
+        holds: abandoned_has_approver,
+    },
+    Invariant {
         name: "done-may-be-in-force",
         holds: done_may_be_in_force,
     },
@@ -74,6 +78,12 @@ fn completed_has_pivot(_: &Definition, saga: &Instance) -> bool {
     saga.state != State::Completed || saga.pivot_done()
 }
 
+/// Two people, and something that is left.
+fn abandoned_has_approver(_: &Definition, saga: &Instance) -> bool {
+    saga.state != State::Abandoned
+        || (saga.reason.is_some() && saga.approver.is_some() && !saga.failed_undo.is_empty())
+}
+
 fn done_may_be_in_force(_: &Definition, saga: &Instance) -> bool {
     saga.done.without(saga.maybe_in_force).is_empty()
 }
@@ -81,7 +91,7 @@ fn done_may_be_in_force(_: &Definition, saga: &Instance) -> bool {
 /// A failed undo stays visible: in force, and marked.
 fn failed_undo_is_work(_: &Definition, saga: &Instance) -> bool {
     saga.failed_undo.without(saga.maybe_in_force).is_empty()
-        && (saga.failed_undo.is_empty() || saga.flags.attention)
+        && (saga.failed_undo.is_empty() || saga.flags.attention || saga.state == State::Abandoned)
 }
 
 fn an_end_rests(_: &Definition, saga: &Instance) -> bool {

@@ -10,6 +10,7 @@
 //! - An ending that comes while the pivot's `do` is out waits for its outcome: done, and the ending
 //!   is refused; anything else, and the undos run.
 
+mod act;
 mod draft;
 
 use crate::{Cursor, Definition, Instance, State, Steps, TimestampMs};
@@ -44,6 +45,38 @@ pub enum Input {
         /// A code of at most 40 characters.
         reason: String,
     },
+    /// A person does something about a saga that asks for one.
+    Act(Action),
+}
+
+/// What a person may do about a saga that asks for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Try once more, now: the failed undos, or the step after the pivot that keeps failing.
+    Retry,
+    /// The step's effect was dealt with elsewhere: a failed undo is no longer to be done, or a step
+    /// after the pivot needs not be.
+    Resolve {
+        /// The step's number.
+        step: u8,
+    },
+    /// Give up, with what is left in force.
+    Abandon {
+        /// The second person, who agreed.
+        approver: String,
+    },
+}
+
+impl Action {
+    /// As it stands in the history.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Resolve { .. } => "resolve",
+            Self::Abandon { .. } => "abandon",
+        }
+    }
 }
 
 impl Input {
@@ -55,6 +88,7 @@ impl Input {
             Self::Wake => InputKind::Wake,
             Self::Signal { .. } => InputKind::Signal,
             Self::End { .. } => InputKind::End,
+            Self::Act(_) => InputKind::Operator,
         }
     }
 }
@@ -95,6 +129,8 @@ pub enum InputKind {
     Signal = 4,
     /// Somebody ended it.
     End = 5,
+    /// A person did something about it.
+    Operator = 6,
 }
 
 /// Why an input changes nothing. None of these is an error of the sender's: messages come late and
@@ -122,6 +158,9 @@ pub enum Illegal {
     /// It is ending already.
     #[error("the saga is ending already")]
     AlreadyEnding,
+    /// The saga does not ask for a person, or not for this.
+    #[error("the saga does not ask for this")]
+    NothingToDo,
     /// The state names a step that the definition does not have.
     #[error("the definition does not have the saga's step")]
     UnknownStep,
@@ -195,6 +234,7 @@ pub fn start(definition: &Definition, id: SagaId, trace_id: u128, now: Now) -> T
         deadline: now.ms.saturating_add(i64::from(definition.deadline_ms)),
         waiting_since: None,
         reason: None,
+        approver: None,
     };
     let mut draft = Draft {
         definition,
@@ -243,6 +283,10 @@ pub fn step(
         Input::End { reason } => {
             draft.end(reason)?;
             (None, Some(reason.clone()))
+        }
+        Input::Act(action) => {
+            draft.act(action)?;
+            (None, Some(action.name().to_owned()))
         }
     };
     Ok(draft.finish(input.kind(), instance.cursor, instance.seq, outcome, code))

@@ -18,7 +18,7 @@ use crate::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Numbers that are no bounds.
-const NO_BOUNDS: [(&str, &[&str], &str); 15] = [
+const NO_BOUNDS: [(&str, &[&str], &str); 14] = [
     (
         "gateway/src/catalogue/plan.rs",
         &["ID_TIME_MS"],
@@ -61,11 +61,6 @@ const NO_BOUNDS: [(&str, &[&str], &str); 15] = [
         "orchestrator/bus/src/transient.rs",
         &["TRANSIENT"],
         "a number of the protocol",
-    ),
-    (
-        "orchestrator/engine/src/signal.rs",
-        &["DECISION", "NUDGE", "END"],
-        "numbers of kinds",
     ),
     (
         "orchestrator/saga/src/order.rs",

@@ -1,6 +1,7 @@
 //! Everything together, over real HTTP, a real broker, a real database, a payment provider with books
 //! of its own and a mail server: each way an order can end, and what goes wrong on the way there.
 
+mod attention;
 mod crowd;
 mod duplicates;
 mod ends;

@@ -1,5 +1,6 @@
 //! The operator's commands: each does one thing and ends.
 
+pub(crate) mod act;
 pub(crate) mod audit;
 pub(crate) mod catalogue;
 pub(crate) mod check;

@@ -74,7 +74,8 @@ pub struct Finding {
 pub struct Apart {
     /// The saga, and order.
     pub saga: String,
-    /// Why it stands apart: `attention` or `abandoned`.
+    /// Why it stands apart: `attention`, `abandoned`, or `resolved` (a person dealt with its payment
+    /// elsewhere).
     pub why: String,
     /// The reason that its saga gives.
     pub reason: Option<String>,
@@ -89,7 +90,7 @@ pub struct Apart {
 pub struct Report {
     /// Rows that violate an invariant, at most [`ROWS_MAX`] for each.
     pub findings: Vec<Finding>,
-    /// Orders in attention or abandoned, at most [`APART_MAX`].
+    /// Orders that people have taken over, at most [`APART_MAX`].
     pub apart: Vec<Apart>,
 }
 

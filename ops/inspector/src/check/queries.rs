@@ -7,6 +7,19 @@
 
 use super::Query;
 
+/// A person said that a step's effect was dealt with elsewhere.
+macro_rules! resolved {
+    ($saga:literal, $step:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM history AS told WHERE told.saga_id = ",
+            $saga,
+            " AND told.input = 6 AND told.code = 'resolve' AND told.detail->>'step' = ",
+            $step,
+            ")"
+        )
+    };
+}
+
 /// All of them.
 pub(super) const QUERIES: &[Query] = &[
     Query {
@@ -26,8 +39,10 @@ pub(super) const QUERIES: &[Query] = &[
         name: "money-is-tickets",
         promise: "money-iff-ticket",
         says: "Of an ended order the captured amount is the price of its valid tickets: all of it \
-               when completed, nothing when compensated.",
-        sql: "SELECT 'order ' || s.id AS subject,
+               when completed, nothing when compensated, unless a person said that the payment was dealt \
+               with elsewhere.",
+        sql: concat!(
+            "SELECT 'order ' || s.id AS subject,
                      format('captured %s, valid tickets %s, total %s', paid.minor, valid.minor,
                             o.total_minor) AS detail
               FROM sagas s JOIN orders o ON o.id = s.id
@@ -40,7 +55,11 @@ pub(super) const QUERIES: &[Query] = &[
                 WHERE t.order_id = s.id AND t.revoked_at IS NULL AND NOT t.companion) AS valid
               WHERE s.state IN (4, 5)
                 AND (paid.minor <> valid.minor
-                     OR paid.minor <> CASE s.state WHEN 4 THEN o.total_minor ELSE 0 END)",
+                     OR paid.minor <> CASE s.state WHEN 4 THEN o.total_minor ELSE 0 END)
+                AND NOT (s.state = 5 AND valid.minor = 0 AND ",
+            resolved!("s.id", "'pay'"),
+            ")"
+        ),
     },
     Query {
         name: "tickets-are-what-was-ordered",
@@ -73,20 +92,27 @@ pub(super) const QUERIES: &[Query] = &[
     Query {
         name: "compensated-has-no-effect",
         promise: "honest-end",
-        says: "Of a compensated saga no effect is in force or may come into force.",
-        sql: "SELECT 'saga ' || s.id AS subject, format('%s is %s', e.step,
+        says: "Of a compensated saga no effect is in force or may come into force, but what a person dealt \
+               with elsewhere.",
+        sql: concat!(
+            "SELECT 'saga ' || s.id AS subject, format('%s is %s', e.step,
                      CASE e.state WHEN 1 THEN 'claimed' ELSE 'done' END) AS detail
               FROM sagas s JOIN effects e ON e.saga_id = s.id
-              WHERE s.state = 5 AND e.state IN (1, 2)",
+              WHERE s.state = 5 AND e.state IN (1, 2) AND NOT ",
+            resolved!("s.id", "e.step")
+        ),
     },
     Query {
         name: "completed-has-its-effects",
         promise: "honest-end",
-        says: "Each step that a completed saga counts as done is done in the ledger.",
-        sql: "SELECT 'saga ' || s.id AS subject, format('%s is not done', st.name) AS detail
+        says: "Each step that a completed saga counts as done is done in the ledger, or by a person.",
+        sql: concat!(
+            "SELECT 'saga ' || s.id AS subject, format('%s is not done', st.name) AS detail
               FROM sagas s JOIN steps st ON s.done & (1 << st.number) <> 0
               LEFT JOIN effects e ON e.saga_id = s.id AND e.step = st.name
-              WHERE s.state = 4 AND e.state IS DISTINCT FROM 2",
+              WHERE s.state = 4 AND e.state IS DISTINCT FROM 2 AND NOT ",
+            resolved!("s.id", "st.name")
+        ),
     },
     Query {
         name: "orders-have-sagas",
@@ -219,8 +245,10 @@ pub(super) const QUERIES: &[Query] = &[
     Query {
         name: "what-was-begun-is-undone",
         promise: "every-end-undoes",
-        says: "Each step that a compensated saga began was undone or refused after its last `do`.",
-        sql: "WITH begun AS (
+        says: "Each step that a compensated saga began was undone or refused after its last `do`, or a \
+               person said that it was dealt with elsewhere.",
+        sql: concat!(
+            "WITH begun AS (
                 SELECT h.saga_id, h.next_step AS step, max(h.rev) AS rev
                 FROM sagas s JOIN history h ON h.saga_id = s.id
                 WHERE s.state = 5 AND h.next_kind = 1 GROUP BY 1, 2)
@@ -231,7 +259,10 @@ pub(super) const QUERIES: &[Query] = &[
               WHERE NOT EXISTS (
                 SELECT FROM history h
                 WHERE h.saga_id = b.saga_id AND h.step = b.step AND h.rev > b.rev
-                  AND (h.kind = 2 AND h.outcome = 1 OR h.kind IN (1, 3) AND h.outcome = 2))",
+                  AND (h.kind = 2 AND h.outcome = 1 OR h.kind IN (1, 3) AND h.outcome = 2))
+                AND NOT ",
+            resolved!("b.saga_id", "st.name")
+        ),
     },
     Query {
         name: "undos-run-in-reverse",
@@ -259,8 +290,10 @@ pub(super) const QUERIES: &[Query] = &[
     Query {
         name: "unknown-is-undone",
         promise: "unknown-is-a-result",
-        says: "A step of a compensated saga whose last answer left open what became of it was undone.",
-        sql: "WITH answers AS (
+        says: "A step of a compensated saga whose last answer left open what became of it was undone, or a \
+               person said that it was dealt with elsewhere.",
+        sql: concat!(
+            "WITH answers AS (
                 SELECT DISTINCT ON (h.saga_id, h.step) h.saga_id, h.step, h.rev, h.outcome
                 FROM sagas s JOIN history h ON h.saga_id = s.id
                 WHERE s.state = 5 AND h.kind IN (1, 3) AND h.outcome IS NOT NULL
@@ -272,7 +305,10 @@ pub(super) const QUERIES: &[Query] = &[
               WHERE a.outcome NOT IN (1, 2) AND NOT EXISTS (
                 SELECT FROM history h
                 WHERE h.saga_id = a.saga_id AND h.step = a.step AND h.rev > a.rev
-                  AND h.kind = 2 AND h.outcome = 1)",
+                  AND h.kind = 2 AND h.outcome = 1)
+                AND NOT ",
+            resolved!("a.saga_id", "st.name")
+        ),
     },
     Query {
         name: "failed-undos-wait-for-a-person",
@@ -326,12 +362,13 @@ pub(super) const QUERIES: &[Query] = &[
     },
 ];
 
-/// Orders in attention or abandoned, with what is or may be captured of them.
+/// Orders in attention, abandoned, or whose payment a person dealt with elsewhere, with what is or may
+/// be captured of them.
 pub(super) const APART: &str = "\
-    SELECT s.id::text AS saga, CASE s.state WHEN 6 THEN 'abandoned' ELSE 'attention' END AS why, s.reason,
+    SELECT s.id::text AS saga, CASE s.state WHEN 6 THEN 'abandoned' WHEN 5 THEN 'resolved' ELSE 'attention' END AS why, s.reason,
            CASE WHEN e.state IN (1, 2) THEN coalesce((e.output->>'captured_minor')::bigint,
                                                      o.total_minor, 0) ELSE 0 END AS at_stake_minor,
            coalesce(o.currency, '') AS currency
     FROM sagas s LEFT JOIN orders o ON o.id = s.id
     LEFT JOIN effects e ON e.saga_id = s.id AND e.step = 'pay'
-    WHERE s.state = 6 OR s.flags & 4 <> 0 ORDER BY s.id";
+    WHERE s.state = 6 OR s.flags & 4 <> 0 OR s.state = 5 AND e.state = 2 ORDER BY s.id";

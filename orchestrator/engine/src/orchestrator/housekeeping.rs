@@ -14,7 +14,8 @@ use crate::{
 };
 use contract::SagaId;
 use diesel_async::RunQueryDsl;
-use saga::{Input, SignalKind};
+use saga::Input;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -197,7 +198,7 @@ impl Orchestrator {
     async fn look(&mut self) -> Result<Vec<Given>, Error> {
         let shards: Vec<i16> = self.held.keys().copied().collect();
         let mut connection = self.parts.pool.get().await?;
-        let rows: Vec<(Uuid, Uuid, i16, String, Option<String>)> =
+        let rows: Vec<(Uuid, Uuid, i16, String, Option<Value>)> =
             LookAround::at(shards).load(&mut connection).await?;
         drop(connection);
         let mut unknown: Vec<SagaId> = rows
@@ -213,32 +214,23 @@ impl Orchestrator {
         }
         let signals = rows.into_iter().filter(|row| row.2 != 0);
         Ok(signals
-            .filter_map(|(signal, saga, kind, step, reason)| {
-                let input = self.heard(SagaId(saga), kind, &step, reason)?;
-                Some(Given::signal(signal, SagaId(saga), input))
+            .filter_map(|(signal, saga, kind, step, says)| {
+                let input = self.heard(SagaId(saga), kind, &step, says.as_ref())?;
+                Some(Given::signal(signal, SagaId(saga), input, says))
             })
             .collect())
     }
 
     /// What a signal says to its saga; `None` if this program does not know its kind.
-    fn heard(&self, saga: SagaId, kind: i16, step: &str, reason: Option<String>) -> Option<Input> {
-        // An ended saga is not in memory: any number will do, the signal is late.
+    fn heard(&self, saga: SagaId, kind: i16, step: &str, says: Option<&Value>) -> Option<Input> {
         let number = || {
             let owned = self.sagas.get(saga)?;
             let definition = self.parts.definitions.get(owned.instance.definition)?;
             let step = definition.steps.iter().find(|s| s.name.as_str() == step)?;
             Some(step.number)
         };
-        let to_step = |kind| Input::Signal {
-            step: number().unwrap_or(u8::MAX),
-            kind,
-        };
-        match kind {
-            signal::DECISION => Some(to_step(SignalKind::Decision)),
-            signal::NUDGE => Some(to_step(SignalKind::Nudge)),
-            signal::END => Some(Input::End { reason: reason? }),
-            _ => None,
-        }
+        // An ended saga is not in memory: any number will do, the signal is late.
+        signal::input(kind, number().unwrap_or(u8::MAX), says)
     }
 
     /// All live sagas of our shards that are not in memory, should any have slipped through.

@@ -26,6 +26,7 @@ use database::{Clock, Pool};
 use publish::Publisher;
 use runtime::health::Check;
 use saga::{Answers, Input, InputKind, ReplyInput, TimestampMs};
+use serde_json::Value;
 use settle::Given;
 use std::{
     collections::{HashMap, HashSet},
@@ -249,13 +250,15 @@ impl Given {
         }
     }
 
-    fn signal(signal: Uuid, saga: SagaId, input: Input) -> Self {
+    fn signal(signal: Uuid, saga: SagaId, input: Input, says: Option<Value>) -> Self {
+        // Who did it, and where that is kept.
+        let detail = says.filter(|_| input.kind() == InputKind::Operator);
         Self {
             saga,
             input,
             reply: None,
             message: Some(signal),
-            detail: None,
+            detail,
             signal: Some(signal),
         }
     }
@@ -279,6 +282,7 @@ pub(crate) fn input_name(kind: InputKind) -> &'static str {
         InputKind::Wake => "wake",
         InputKind::Signal => "signal",
         InputKind::End => "end",
+        InputKind::Operator => "operator",
     }
 }
 

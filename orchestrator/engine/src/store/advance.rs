@@ -34,6 +34,7 @@ database::statement! {
         waiting: Vec<Option<i64>> => Array<Nullable<BigInt>>,
         flagged: Vec<Option<i64>> => Array<Nullable<BigInt>>,
         reason: Vec<Option<String>> => Array<Nullable<Text>>,
+        approver: Vec<Option<String>> => Array<Nullable<Text>>,
         h_id: Vec<Uuid> => Array<SqlUuid>,
         h_rev: Vec<i32> => Array<Integer>,
         h_seq: Vec<i32> => Array<Integer>,
@@ -59,13 +60,14 @@ database::statement! {
          wake_at = to_timestamp(n.wake / 1000.0), budget_until = to_timestamp(n.budget / 1000.0),
          deadline = to_timestamp(n.deadline / 1000.0),
          waiting_since = to_timestamp(n.waiting / 1000.0),
-         flagged_at = to_timestamp(n.flagged / 1000.0), reason = n.reason,
+         flagged_at = to_timestamp(n.flagged / 1000.0), reason = n.reason, approver = n.approver,
          updated_at = clock_timestamp()
        FROM unnest({ids}, {expected}, {rev}, {seq}, {done}, {maybe}, {failed}, {state}, {flags},
                    {step}, {kind}, {attempt}, {resends}, {outstanding}, {ended}, {wake}, {budget},
-                   {deadline}, {waiting}, {flagged}, {reason})
+                   {deadline}, {waiting}, {flagged}, {reason}, {approver})
          AS n(id, expected, rev, seq, done, maybe, failed, state, flags, step, kind, attempt,
-              resends, outstanding, ended, wake, budget, deadline, waiting, flagged, reason)
+              resends, outstanding, ended, wake, budget, deadline, waiting, flagged, reason,
+              approver)
        WHERE s.id = n.id AND s.rev = n.expected
        RETURNING s.id
      ), noted AS (
@@ -144,6 +146,10 @@ impl Advance {
             reason: order
                 .iter()
                 .map(|write| write.next.reason.clone())
+                .collect(),
+            approver: order
+                .iter()
+                .map(|write| write.next.approver.clone())
                 .collect(),
             h_id: history().map(|(id, _)| id).collect(),
             h_rev: history().map(|(_, one)| one.log.rev).collect(),

@@ -14,7 +14,7 @@ macro_rules! saga_columns {
          (extract(epoch FROM s.waiting_since) * 1000)::bigint, \
          (extract(epoch FROM s.flagged_at) * 1000)::bigint, \
          s.trace_id, s.rev, s.seq, s.done, s.maybe_in_force, s.failed_undo, s.pivot, s.definition, \
-         s.state, s.flags, s.step, s.kind, s.attempt, s.resends, s.outstanding, s.reason, s.shard"
+         s.state, s.flags, s.step, s.kind, s.attempt, s.resends, s.outstanding, s.reason, s.shard, s.approver"
     };
 }
 pub(crate) type RowSql = (
@@ -41,6 +41,7 @@ pub(crate) type RowSql = (
     Bool,
     Nullable<Text>,
     SmallInt,
+    Nullable<Text>,
 );
 
 /// One row of `sagas`.
@@ -69,6 +70,7 @@ pub(crate) struct Row {
     outstanding: bool,
     reason: Option<String>,
     shard: i16,
+    approver: Option<String>,
 }
 
 impl Row {
@@ -116,6 +118,7 @@ impl Row {
             deadline: self.deadline,
             waiting_since: self.waiting_since,
             reason: self.reason,
+            approver: self.approver,
         })
     }
 }

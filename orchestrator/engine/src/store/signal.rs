@@ -1,6 +1,6 @@
 //! Signals and new sagas that this process may not know of.
 
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 /// Signals of one look; the rest comes with the next.
@@ -10,14 +10,14 @@ const BORN_MAX: i64 = 50_000;
 
 database::statement! {
     /// What the owner of some shards has to look at: its signals that are not applied (signal, saga,
-    /// kind, step, reason), and its live sagas born within the last minute (with kind 0).
+    /// kind, step, what it says), and its live sagas born within the last minute (with kind 0).
     pub(crate) struct LookAround {
         shards: Vec<i16> => Array<SmallInt>,
         signals_max: i64 => BigInt,
         born_max: i64 => BigInt,
-    } -> (SqlUuid, SqlUuid, SmallInt, Text, Nullable<Text>) =
+    } -> (SqlUuid, SqlUuid, SmallInt, Text, Nullable<Jsonb>) =
     "WITH given AS (SELECT {shards} AS shards)
-     (SELECT s.id, s.saga_id, s.kind, s.step, s.payload->>'reason' FROM signals s, given g
+     (SELECT s.id, s.saga_id, s.kind, s.step, s.payload FROM signals s, given g
       WHERE s.shard = ANY (g.shards) AND s.applied_at IS NULL ORDER BY s.id LIMIT {signals_max})
      UNION ALL
      (SELECT s.id, s.id, 0::smallint, '', NULL FROM sagas s, given g

@@ -116,7 +116,7 @@ impl<'a> Draft<'a> {
 
     // What a step's outcome leads to.
 
-    fn step_done(&mut self, step: &'a StepDefinition) {
+    pub(super) fn step_done(&mut self, step: &'a StepDefinition) {
         self.end_wait();
         self.next.done.insert(step.number);
         if step.class == Class::Pivot {
@@ -232,7 +232,7 @@ impl<'a> Draft<'a> {
         self.undo_next();
     }
 
-    fn undo_next(&mut self) {
+    pub(super) fn undo_next(&mut self) {
         let open = self.next.maybe_in_force.without(self.next.failed_undo);
         if let Some(last) = self.definition.last_of(open) {
             self.command(last, StepKind::Undo, 1, Budget::Fresh);
@@ -360,7 +360,7 @@ impl<'a> Draft<'a> {
         self.next.budget_until = None;
     }
 
-    fn rest(&mut self, end: State) {
+    pub(super) fn rest(&mut self, end: State) {
         self.next.state = end;
         self.next.cursor = None;
         self.next.wake_at = None;
@@ -380,7 +380,7 @@ impl<'a> Draft<'a> {
         position(current) <= position(wanted)
     }
 
-    fn step_at(&self, cursor: Cursor) -> Result<&'a StepDefinition, Illegal> {
+    pub(super) fn step_at(&self, cursor: Cursor) -> Result<&'a StepDefinition, Illegal> {
         self.definition
             .step(cursor.step)
             .ok_or(Illegal::UnknownStep)

@@ -1,0 +1,166 @@
+//! `guichet saga retry|resolve|compensate|abandon`
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use contract::{SagaId, StepName};
+use engine::definitions::Definitions;
+use inspector::interventions::{self, Came, Intervention};
+use serde::Serialize;
+
+use super::{
+    OnDatabase,
+    intervention::{By, connect, refused},
+};
+use crate::{
+    failure::Failure,
+    output::{self, Format},
+};
+
+/// How long to wait for the saga's owner, who looks every few seconds.
+const OWNER_WITHIN: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The arguments of what is done to one saga.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Act {
+    /// The saga; an order's has the order's id
+    #[arg(value_name = "ID")]
+    id: SagaId,
+
+    #[command(flatten)]
+    by: By,
+}
+
+/// The arguments of `guichet saga resolve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Resolve {
+    /// The step whose effect was dealt with elsewhere; --reason names the evidence
+    #[arg(long, value_name = "STEP")]
+    step: StepName,
+
+    #[command(flatten)]
+    act: Act,
+}
+
+/// The arguments of `guichet saga abandon`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Abandon {
+    /// Agree to what somebody else asked for within the last day
+    #[arg(long)]
+    approve: bool,
+
+    #[command(flatten)]
+    act: Act,
+}
+
+#[derive(Serialize)]
+struct Acted {
+    saga: SagaId,
+    /// `applied`, `too_late`, `asked_for`, or `pending` while the saga's owner has not looked.
+    outcome: &'static str,
+    audit: i64,
+    maybe_in_force: Vec<StepName>,
+}
+
+/// `retry`
+pub(crate) async fn retry(file: Option<&Path>, format: Format, act: Act) -> Result<(), Failure> {
+    intervene(file, format, act, Intervention::Retry).await
+}
+
+/// `compensate`
+pub(crate) async fn compensate(
+    file: Option<&Path>,
+    format: Format,
+    act: Act,
+) -> Result<(), Failure> {
+    intervene(file, format, act, Intervention::Compensate).await
+}
+
+/// `resolve`
+pub(crate) async fn resolve(
+    file: Option<&Path>,
+    format: Format,
+    resolve: Resolve,
+) -> Result<(), Failure> {
+    let intervention = Intervention::Resolve(resolve.step);
+    intervene(file, format, resolve.act, intervention).await
+}
+
+/// `abandon`, and `abandon --approve`
+pub(crate) async fn abandon(
+    file: Option<&Path>,
+    format: Format,
+    abandon: Abandon,
+) -> Result<(), Failure> {
+    let intervention = match abandon.approve {
+        true => Intervention::ApproveAbandon,
+        false => Intervention::RequestAbandon,
+    };
+    intervene(file, format, abandon.act, intervention).await
+}
+
+async fn intervene(
+    file: Option<&Path>,
+    format: Format,
+    act: Act,
+    intervention: Intervention,
+) -> Result<(), Failure> {
+    let mut connection = connect::<OnDatabase>(file, "saga").await?;
+    let Act { id, by } = act;
+    let definitions = Definitions::ours();
+    let done = interventions::intervene(
+        &mut connection,
+        &definitions,
+        id,
+        &intervention,
+        &by.actor,
+        &by.reason,
+    )
+    .await
+    .map_err(refused)?;
+    let outcome = match done.signal {
+        None => "asked_for",
+        Some(signal) => {
+            let began = Instant::now();
+            loop {
+                let came = interventions::what_came(&mut connection, id, signal).await;
+                match came.map_err(refused)? {
+                    Some(Came::Applied) => break "applied",
+                    Some(Came::TooLate) => break "too_late",
+                    None if began.elapsed() >= OWNER_WITHIN => break "pending",
+                    None => tokio::time::sleep(LOOK_EVERY).await,
+                }
+            }
+        }
+    };
+    let acted = Acted {
+        saga: id,
+        outcome,
+        audit: done.audit,
+        maybe_in_force: done.in_force,
+    };
+    output::one(format, &acted, |acted| {
+        let steps: Vec<&str> = acted.maybe_in_force.iter().map(StepName::as_str).collect();
+        let meaning = match acted.outcome {
+            "applied" => "applied; see guichet saga show",
+            "too_late" => "too late: the saga had moved on, and nothing changed",
+            "asked_for" => "asked for; a second person approves: guichet saga abandon --approve",
+            _ => "stored; no owner has looked yet, the next one will",
+        };
+        vec![
+            ("saga", acted.saga.to_string()),
+            ("outcome", meaning.to_owned()),
+            ("was in force, maybe", steps.join(" ")),
+            ("audit log", acted.audit.to_string()),
+        ]
+    })
+    .context("it is stored, but that could not be written")?;
+    match outcome {
+        "too_late" => Err(Failure::conflict(anyhow::anyhow!("saga {id} had moved on"))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,282 @@
+//! What a person does about a saga: looked at first, kept in the audit log, told to the saga.
+//!
+//! The races: two people act at once, or the saga moves on while somebody decides. What is read here
+//! only serves to refuse early what makes no sense; the engine applies the signal to the saga as it is
+//! then, and one that comes too late changes nothing. The audit row and the signal are one transaction:
+//! nothing is done without being kept.
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    Error,
+    audit::{self, Entry},
+};
+use contract::{MessageId, Refusal, SagaId, StepName};
+use database::Connection;
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncConnection, RunQueryDsl};
+use engine::{Act, ActionName, NewSignal, Told, What, definitions::Definitions, view};
+use saga::{Instance, State};
+use serde_json::json;
+use uuid::Uuid;
+
+/// What is done about a saga.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intervention {
+    /// Try once more, now: the failed undos, or the step after the pivot that keeps failing.
+    Retry,
+    /// A failed undo, or a step after the pivot, was dealt with elsewhere; the reason names the
+    /// evidence.
+    Resolve(StepName),
+    /// End an order before its pivot, and undo what it has begun.
+    Compensate,
+    /// Ask for giving it up with what is left in force; a second person has to approve.
+    RequestAbandon,
+    /// Give it up, as somebody else asked for within the last day.
+    ApproveAbandon,
+}
+
+impl Intervention {
+    fn action(&self) -> &'static str {
+        match self {
+            Self::Retry => "saga.retry",
+            Self::Resolve(_) => "saga.resolve",
+            Self::Compensate => "saga.compensate",
+            Self::RequestAbandon => REQUEST,
+            Self::ApproveAbandon => "saga.abandon.approve",
+        }
+    }
+}
+
+const REQUEST: &str = "saga.abandon.request";
+
+/// How long a request to give up a saga waits for its approval, in hours.
+const REQUEST_HOURS: i32 = 24;
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The row of the audit log.
+    pub audit: i64,
+    /// The signal that the saga is told; none for a request.
+    pub signal: Option<Uuid>,
+    /// Whom to nudge.
+    pub told: Vec<Told>,
+    /// The steps whose effects may still be in force, in the order of the definition.
+    pub in_force: Vec<StepName>,
+}
+
+database::statement! {
+    /// Who asked last for giving up a saga, within some hours.
+    struct LastRequest {
+        saga: Uuid => SqlUuid,
+        action: String => Text,
+        hours: i32 => Integer,
+    } -> (BigInt, Text) =
+    "SELECT id, actor FROM audit
+     WHERE subject = {saga} AND action = {action} AND at > clock_timestamp() - {hours} * interval '1 hour'
+     ORDER BY id DESC LIMIT 1"
+}
+
+database::statement! {
+    /// Whether a signal was applied; nothing if there is no such signal.
+    struct ReadApplied { id: Uuid => SqlUuid } -> Bool =
+    "SELECT applied_at IS NOT NULL FROM signals WHERE id = {id}"
+}
+
+database::statement! {
+    /// What the saga made of a signal: the history's row that it caused, if it caused one.
+    struct ReadEffect {
+        saga: Uuid => SqlUuid,
+        signal: Uuid => SqlUuid,
+    } -> Nullable<Text> =
+    "SELECT code FROM history WHERE saga_id = {saga} AND message_id = {signal}"
+}
+
+/// Does something about a saga, in the name of `actor`, because of `reason`.
+///
+/// # Errors
+/// There is no such saga; it does not ask for this; the second person is the first; a text is not
+/// plain; or the database fails. Nothing is done then.
+pub async fn intervene(
+    connection: &mut Connection,
+    definitions: &Definitions,
+    saga: SagaId,
+    intervention: &Intervention,
+    actor: &str,
+    reason: &str,
+) -> Result<Done, Error> {
+    let viewed = view::read(connection, definitions, saga).await;
+    let viewed = viewed.map_err(of_engine)?.ok_or(Error::NotFound {
+        what: "saga",
+        id: saga.0,
+    })?;
+    let definition = definitions.get(viewed.instance.definition);
+    let definition = definition.ok_or_else(|| {
+        Error::Conflict("this program does not know the saga's definition".to_owned())
+    })?;
+    let names = |steps: saga::Steps| -> Vec<StepName> {
+        let named = definition.steps.iter();
+        let named = named.filter(|step| steps.contains(step.number));
+        named.map(|step| step.name.clone()).collect()
+    };
+    let instance = &viewed.instance;
+    refuse_early(instance, intervention, &names(instance.failed_undo))?;
+    let in_force = names(instance.maybe_in_force);
+    let detail = json!({
+        "state": instance.state.name(),
+        "maybe_in_force": in_force,
+        "failed_undo": names(instance.failed_undo),
+        "step": match intervention {
+            Intervention::Resolve(step) => Some(step.as_str()),
+            _ => None,
+        },
+    });
+    connection
+        .transaction(async |connection| {
+            if *intervention == Intervention::ApproveAbandon {
+                second_person(connection, saga, actor).await?;
+            }
+            let entry = Entry {
+                actor: actor.to_owned(),
+                action: intervention.action().to_owned(),
+                subject: Some(saga.0),
+                reason: reason.to_owned(),
+                detail,
+            };
+            let audit = audit::append(connection, entry).await?;
+            let act = |action| {
+                What::Act(Act {
+                    action,
+                    by: actor.trim().to_owned(),
+                    audit,
+                })
+            };
+            let what = match intervention {
+                Intervention::Retry => act(ActionName::Retry),
+                Intervention::Resolve(step) => act(ActionName::Resolve(step.clone())),
+                Intervention::Compensate => What::End(Refusal::OperatorEnded.code()),
+                Intervention::ApproveAbandon => act(ActionName::Abandon),
+                Intervention::RequestAbandon => {
+                    return Ok(Done {
+                        audit,
+                        signal: None,
+                        told: Vec::new(),
+                        in_force,
+                    });
+                }
+            };
+            let id = MessageId::new().0;
+            let signal = NewSignal { id, saga, what };
+            let told = engine::signal(connection, &[signal]).await?;
+            Ok(Done {
+                audit,
+                signal: Some(id),
+                told,
+                in_force,
+            })
+        })
+        .await
+}
+
+/// What became of an intervention that was told to its saga: `None` while its owner has not looked yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// The saga moved.
+    Applied,
+    /// The saga had moved on; nothing changed.
+    TooLate,
+}
+
+/// Asks what became of an intervention.
+///
+/// # Errors
+/// There is no such signal, or the database fails.
+pub async fn what_came(
+    connection: &mut Connection,
+    saga: SagaId,
+    signal: Uuid,
+) -> Result<Option<Came>, Error> {
+    let applied: Vec<bool> = ReadApplied { id: signal }.load(connection).await?;
+    let applied = applied.into_iter().next().ok_or(Error::NotFound {
+        what: "signal",
+        id: signal,
+    })?;
+    if !applied {
+        return Ok(None);
+    }
+    let effect = ReadEffect {
+        saga: saga.0,
+        signal,
+    };
+    let effects: Vec<Option<String>> = effect.load(connection).await?;
+    Ok(Some(if effects.is_empty() {
+        Came::TooLate
+    } else {
+        Came::Applied
+    }))
+}
+
+fn refuse_early(
+    saga: &Instance,
+    intervention: &Intervention,
+    failed: &[StepName],
+) -> Result<(), Error> {
+    let no = |why: &str| Err(Error::Conflict(format!("saga {} {why}", saga.id)));
+    if saga.state.is_end() {
+        return no("has ended");
+    }
+    match intervention {
+        Intervention::Compensate => {
+            if saga.pivot_done() {
+                return no("is past its pivot: its order is confirmed");
+            }
+            if saga.state == State::Compensating {
+                return no("is being undone already");
+            }
+        }
+        _ if !saga.flags.attention => return no("does not ask for a person"),
+        Intervention::Resolve(step)
+            if saga.state == State::Compensating && !failed.contains(step) =>
+        {
+            return no(&format!("has no failed undo of {step}"));
+        }
+        Intervention::RequestAbandon | Intervention::ApproveAbandon
+            if failed.is_empty() || saga.cursor.is_some() =>
+        {
+            return no("has nothing to give up: it has no failed undo, or others are under way");
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+async fn second_person(
+    connection: &mut Connection,
+    saga: SagaId,
+    actor: &str,
+) -> Result<(), Error> {
+    let request = LastRequest {
+        saga: saga.0,
+        action: REQUEST.to_owned(),
+        hours: REQUEST_HOURS,
+    };
+    let requests: Vec<(i64, String)> = request.load(connection).await?;
+    match requests.into_iter().next() {
+        None => Err(Error::Conflict(format!(
+            "nobody asked for giving up saga {saga} within the last day"
+        ))),
+        Some((_, first)) if first == actor.trim() => Err(Error::Conflict(format!(
+            "{first} asked for it: a second person has to approve"
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+fn of_engine(error: engine::Error) -> Error {
+    match error {
+        engine::Error::Database(error) => Error::Database(error),
+        other => Error::BadRow(other.to_string()),
+    }
+}

@@ -1,0 +1,88 @@
+//! What a person may do to a saga that asks for one.
+//!
+//! A failed undo stops nothing else: the other undos have run or are running. What is left is for a
+//! person, who tries it once more, or has dealt with it elsewhere and says so, or, together with a
+//! second person, gives it up. None of this is possible before the saga asks for it, so none of it is a
+//! way around an undo.
+
+use super::{Action, Illegal, draft::Budget, draft::Draft};
+use crate::{Class, State};
+use contract::StepKind;
+
+impl Draft<'_> {
+    pub(super) fn act(&mut self, action: &Action) -> Result<(), Illegal> {
+        if !self.next.flags.attention {
+            return Err(Illegal::NothingToDo);
+        }
+        match action {
+            Action::Retry => self.try_again(),
+            Action::Resolve { step } => self.resolve(*step),
+            Action::Abandon { approver } => self.abandon(approver),
+        }
+    }
+
+    fn try_again(&mut self) -> Result<(), Illegal> {
+        if self.next.state == State::Compensating {
+            if self.next.failed_undo.is_empty() {
+                return Err(Illegal::NothingToDo);
+            }
+            self.next.failed_undo = crate::Steps::default();
+            self.attended();
+            // An undo that is under way ends first; what failed before it follows.
+            if self.next.cursor.is_none() {
+                self.undo_next();
+            }
+            return Ok(());
+        }
+        let cursor = self.next.cursor.ok_or(Illegal::NothingToDo)?;
+        if cursor.outstanding {
+            return Err(Illegal::NothingToDo);
+        }
+        let step = self.step_at(cursor)?;
+        self.attended();
+        self.command(step, StepKind::Do, 1, Budget::Fresh);
+        Ok(())
+    }
+
+    /// Its effect is dealt with elsewhere, and somebody has evidence of it.
+    fn resolve(&mut self, number: u8) -> Result<(), Illegal> {
+        if self.next.failed_undo.contains(number) {
+            self.next.failed_undo.remove(number);
+            self.next.maybe_in_force.remove(number);
+            self.next.done.remove(number);
+            if self.next.failed_undo.is_empty() {
+                self.attended();
+            }
+            if self.next.cursor.is_none() {
+                self.undo_next();
+            }
+            return Ok(());
+        }
+        let cursor = self.next.cursor.ok_or(Illegal::NothingToDo)?;
+        let step = self.step_at(cursor)?;
+        if cursor.step != number || step.class != Class::Retriable || cursor.outstanding {
+            return Err(Illegal::NothingToDo);
+        }
+        self.attended();
+        self.step_done(step);
+        Ok(())
+    }
+
+    fn abandon(&mut self, approver: &str) -> Result<(), Illegal> {
+        // Undos that are still under way may yet succeed.
+        if self.next.failed_undo.is_empty() || self.next.cursor.is_some() {
+            return Err(Illegal::NothingToDo);
+        }
+        self.next.approver = Some(approver.to_owned());
+        self.attended();
+        self.rest(State::Abandoned);
+        Ok(())
+    }
+
+    fn attended(&mut self) {
+        self.next.flags.attention = false;
+        if !self.next.flags.held {
+            self.next.flagged_at = None;
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! An undo that is refused for good: the others run, and people deal with what is left.
+
+use contract::{OrderId, StepName};
+use engine::definitions::Definitions;
+use inspector::interventions::{Came, Done, Intervention, intervene, what_came};
+use saga::State;
+use serde_json::json;
+use tests::world::{
+    Stands, Wish, World,
+    catalogue::{DIVING, DIVING_A},
+    until,
+};
+
+/// An order whose event is cancelled after its payment, and whose refund the provider refuses because
+/// the customer disputes the charge.
+async fn disputed(world: &World) -> OrderId {
+    let wish = Wish::of(DIVING_A, 1).paid_with("pm_card_createDispute");
+    let matching = json!({ "receipt_email": wish.email() });
+    let slow = json!({"slow": {"ms": 500}});
+    world
+        .provider
+        .plan_for(&matching, "confirm", &slow, 1)
+        .await;
+    let placed = world.shop.place(&wish).await;
+    until("the payment is under way", async || {
+        let pay = world.judge.effect(placed.id, &StepName::PAY).await?;
+        (pay.stands == Stands::Claimed && pay.outside_id.is_some()).then_some(())
+    })
+    .await;
+    world
+        .judge
+        .execute(&format!(
+            "UPDATE events SET status = 'cancelled' WHERE id = '{DIVING}'"
+        ))
+        .await;
+    stuck(world, placed.id).await;
+    // It is before a person, and everything else is undone.
+    assert_eq!(world.judge.taken(DIVING_A).await, 0);
+    assert_eq!(world.judge.quotas().await, 1, "its card still paid");
+    assert_eq!(
+        world.shop.look(&placed).await.expect("shown")["status"],
+        "cancelling"
+    );
+    placed.id
+}
+
+async fn stuck(world: &World, order: OrderId) {
+    until("a person is asked", async || {
+        let saga = world.judge.saga(order).await.instance;
+        (saga.flags.attention && saga.cursor.is_none()).then_some(())
+    })
+    .await;
+}
+
+async fn act(world: &World, order: OrderId, what: Intervention, actor: &str) -> Done {
+    let mut connection = world.ground.database.connection().await;
+    let definitions = Definitions::ours();
+    let done = intervene(
+        &mut connection,
+        &definitions,
+        order.into(),
+        &what,
+        actor,
+        "case 12",
+    );
+    done.await.expect("it is asked for")
+}
+
+async fn came(world: &World, order: OrderId, done: &Done) -> Came {
+    let signal = done.signal.expect("a signal");
+    until("the owner looked", async || {
+        let mut connection = world.ground.database.connection().await;
+        let came = what_came(&mut connection, order.into(), signal).await;
+        came.expect("readable")
+    })
+    .await
+}
+
+/// No promise is broken, and what people have taken over is listed with what is at stake.
+async fn assert_listed_as(world: &World, order: OrderId, why: &str) {
+    let report = world.judge.check().await;
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    let [apart] = &report.apart[..] else {
+        panic!("one order: {:#?}", report.apart);
+    };
+    assert_eq!(
+        (apart.saga.as_str(), apart.why.as_str()),
+        (order.to_string().as_str(), why)
+    );
+    assert_eq!(apart.at_stake_minor, 12_500);
+}
+
+#[tokio::test]
+async fn a_refund_that_is_refused_waits_for_a_person_who_tries_again_and_then_resolves_it() {
+    let world = World::start().await;
+    let order = disputed(&world).await;
+    let retried = act(&world, order, Intervention::Retry, "ann").await;
+    assert_eq!(came(&world, order, &retried).await, Came::Applied);
+    stuck(&world, order).await;
+    let resolve = Intervention::Resolve(StepName::PAY);
+    let resolved = act(&world, order, resolve, "ann").await;
+    assert_eq!(came(&world, order, &resolved).await, Came::Applied);
+    let saga = world.judge.at_rest(order).await;
+    assert_eq!(saga.instance.state, State::Compensated);
+    let people: Vec<_> = saga
+        .timeline
+        .iter()
+        .filter(|moment| moment.input == "operator")
+        .map(|moment| {
+            let by = moment.detail.as_ref().map(|detail| detail["by"].clone());
+            (moment.code.as_deref(), by)
+        })
+        .collect();
+    let ann = || Some(json!("ann"));
+    assert_eq!(people, [(Some("retry"), ann()), (Some("resolve"), ann())]);
+    assert_listed_as(&world, order, "resolved").await;
+}
+
+#[tokio::test]
+async fn two_people_give_up_what_cannot_be_undone_and_it_stays_visible() {
+    let world = World::start().await;
+    let order = disputed(&world).await;
+    act(&world, order, Intervention::RequestAbandon, "ann").await;
+    let saga = world.judge.saga(order).await.instance;
+    assert_eq!(saga.state, State::Compensating, "one person is not enough");
+    let approved = act(&world, order, Intervention::ApproveAbandon, "bob").await;
+    assert_eq!(approved.in_force, [StepName::PAY]);
+    assert_eq!(came(&world, order, &approved).await, Came::Applied);
+    let saga = world.judge.saga(order).await.instance;
+    assert_eq!(saga.state, State::Abandoned);
+    assert_eq!(saga.approver.as_deref(), Some("bob"));
+    assert!(!saga.maybe_in_force.is_empty());
+    assert_listed_as(&world, order, "abandoned").await;
+}
