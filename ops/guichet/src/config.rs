@@ -4,11 +4,14 @@
 //! section is a problem everywhere. Values are judged only in the sections that a role uses: the
 //! payment simulator needs no secret of the gateway.
 
-use std::{marker::PhantomData, path::Path};
+use std::path::Path;
 
 use anyhow::anyhow;
-use runtime::{Secret, config};
-use serde::{Deserialize, Deserializer, Serialize};
+use runtime::{
+    Secret,
+    config::{self, ConfigErrors},
+};
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 
@@ -102,8 +105,7 @@ impl Database {
     }
 }
 
-impl Config {
-    /// Problems by section, each beginning with its key.
+impl config::Sections for Config {
     fn problems(&self) -> Vec<(&'static str, Vec<String>)> {
         [
             ("log", self.log.problems()),
@@ -131,60 +133,38 @@ impl Config {
     }
 }
 
-/// Who reads the configuration, and so which sections must be sound.
-pub(crate) trait Uses {
-    /// Their names; `log` is everybody's.
-    const SECTIONS: &'static [&'static str];
-}
-
-/// Reads it for `R`: the environment over the file over the defaults.
+/// Reads it for somebody who uses these `sections` (and `log`, as everybody): the environment over the
+/// file over the defaults.
 ///
 /// # Errors
 /// A usage failure with all problems, one a line.
-pub(crate) fn load<R: Uses>(file: Option<&Path>) -> Result<Config, Failure> {
-    config::load::<For<R>>(file, config::environment(), &[CONFIG_VARIABLE])
-        .map(|read| read.config)
+pub(crate) fn load(file: Option<&Path>, sections: &[&str]) -> Result<Config, Failure> {
+    read(file, config::environment(), sections)
         .map_err(|problems| Failure::usage(anyhow!("the configuration is wrong:\n{problems}")))
 }
 
-struct For<R> {
-    config: Config,
-    reader: PhantomData<R>,
+fn read(
+    file: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+    sections: &[&str],
+) -> Result<Config, ConfigErrors> {
+    let in_use = |section: &str| section == "log" || sections.contains(&section);
+    config::load(file, env, &[CONFIG_VARIABLE], in_use)
 }
 
-impl<'de, R> Deserialize<'de> for For<R> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self {
-            config: Config::deserialize(deserializer)?,
-            reader: PhantomData,
-        })
-    }
-}
-
-impl<R: Uses> config::Sections for For<R> {
-    fn problems(&self) -> Vec<(&'static str, Vec<String>)> {
-        let mut problems = self.config.problems();
-        problems.retain(|(section, _)| *section == "log" || R::SECTIONS.contains(section));
-        problems
-    }
+/// What somebody who uses these sections is told of an environment.
+#[cfg(test)]
+pub(crate) fn problems_of(sections: &[&str], pairs: &[(&str, &str)]) -> Result<Config, String> {
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    read(None, pairs.iter().map(owned), sections).map_err(|problems| problems.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Pair;
-    impl Uses for Pair {
-        const SECTIONS: &'static [&'static str] = &["database", "psp"];
-    }
-
     fn read(pairs: &[(&str, &str)]) -> Result<Config, String> {
-        let env = pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        config::load::<For<Pair>>(None, env, &[])
-            .map(|read| read.config)
-            .map_err(|problems| problems.to_string())
+        problems_of(&["database", "psp"], pairs)
     }
 
     #[test]

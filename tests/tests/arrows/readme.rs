@@ -210,6 +210,28 @@ fn every_promise_is_checked_in_the_database_or_said_not_to_be() {
 }
 
 #[test]
+fn every_package_that_may_be_installed_is_told_beforehand() {
+    let script = read("ops/lib.sh");
+    let (_, rest) = script
+        .split_once("missing_packages() {")
+        .expect("it is there");
+    let (body, _) = rest.split_once("\n}").expect("it ends");
+    let echoed = body
+        .split("echo ")
+        .skip(1)
+        .filter_map(|rest| rest.split_whitespace().next());
+    let packages: Vec<_> = echoed.filter(|word| !word.starts_with('\'')).collect();
+    assert!(packages.contains(&"postgresql"), "{packages:?}");
+    let readme = read("README.md");
+    for package in packages {
+        assert!(
+            readme.contains(&format!("`{package}`")),
+            "README.md: {package}"
+        );
+    }
+}
+
+#[test]
 fn the_documents_link_to_what_is_there() {
     let documents = [
         "README.md",

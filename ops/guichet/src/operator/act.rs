@@ -11,10 +11,7 @@ use engine::definitions::Definitions;
 use inspector::interventions::{self, Came, Intervention};
 use serde::Serialize;
 
-use super::{
-    OnDatabase,
-    intervention::{By, connect, refused},
-};
+use super::intervention::{By, connect, refused};
 use crate::{
     failure::Failure,
     output::{self, Format},
@@ -109,7 +106,7 @@ async fn intervene(
     act: Act,
     intervention: Intervention,
 ) -> Result<(), Failure> {
-    let mut connection = connect::<OnDatabase>(file, "saga").await?;
+    let mut connection = connect(file, "saga").await?;
     let Act { id, by } = act;
     let definitions = Definitions::ours();
     let done = interventions::intervene(

@@ -7,10 +7,7 @@ use inspector::audit::{self, Filter, Verdict};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{
-    OnDatabase,
-    intervention::{connect, refused},
-};
+use super::intervention::{connect, refused};
 use crate::{
     failure::Failure,
     output::{self, Format},
@@ -45,7 +42,7 @@ struct Whole {
 
 /// Walks the whole chain; fails at the first row that does not follow from the one before.
 pub(crate) async fn verify(file: Option<&Path>, format: Format) -> Result<(), Failure> {
-    let mut connection = connect::<OnDatabase>(file, "audit").await?;
+    let mut connection = connect(file, "audit").await?;
     match audit::verify(&mut connection).await.map_err(refused)? {
         Verdict::Broken { id, problem } => {
             Err(anyhow!("the audit log was tampered with: row {id}: {problem}").into())
@@ -68,7 +65,7 @@ pub(crate) async fn verify(file: Option<&Path>, format: Format) -> Result<(), Fa
 
 /// Prints what people did, newest first.
 pub(crate) async fn list(file: Option<&Path>, format: Format, list: List) -> Result<(), Failure> {
-    let mut connection = connect::<OnDatabase>(file, "audit").await?;
+    let mut connection = connect(file, "audit").await?;
     let filter = Filter {
         subject: list.subject,
         actor: list.actor,

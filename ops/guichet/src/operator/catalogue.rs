@@ -6,7 +6,7 @@ use anyhow::Context;
 use gateway::catalogue::{self, LoadOptions, Source};
 use serde::Serialize;
 
-use super::OnDatabase;
+use super::ON_DATABASE;
 use crate::{
     config,
     failure::Failure,
@@ -41,7 +41,7 @@ struct Loaded {
 
 /// Loads all or nothing; loading the same again changes nothing.
 pub(crate) async fn run(file: Option<&Path>, format: Format, load: Load) -> Result<(), Failure> {
-    let database = config::load::<OnDatabase>(file)?
+    let database = config::load(file, &ON_DATABASE)?
         .database
         .named("catalogue");
     let loaded = write(database, load).await?;

@@ -5,10 +5,7 @@ use std::path::Path;
 use anyhow::anyhow;
 use inspector::check;
 
-use super::{
-    OnDatabase,
-    intervention::{connect, refused},
-};
+use super::intervention::{connect, refused};
 use crate::{
     failure::Failure,
     output::{self, Format},
@@ -16,7 +13,7 @@ use crate::{
 
 /// Asks the live database whether each promise holds; only reads. Fails with the offending rows.
 pub(crate) async fn run(file: Option<&Path>, format: Format) -> Result<(), Failure> {
-    let mut connection = connect::<OnDatabase>(file, "check").await?;
+    let mut connection = connect(file, "check").await?;
     let report = check::run(&mut connection).await.map_err(refused)?;
     match format {
         Format::Table => print(&report)?,

@@ -5,21 +5,15 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::{
-    config::{self, Uses},
+    config,
     failure::Failure,
     output::{self, Format},
 };
 
-/// Shows also what is not complete yet.
-struct Nobody;
-
-impl Uses for Nobody {
-    const SECTIONS: &'static [&'static str] = &[];
-}
-
 /// Prints the whole configuration as it takes effect, secrets as `***`.
 pub(crate) fn run(file: Option<&Path>, format: Format) -> Result<(), Failure> {
-    let config = config::load::<Nobody>(file)?;
+    // Also what is not complete yet.
+    let config = config::load(file, &[])?;
     let text = match format {
         Format::Table => toml::to_string(&config).context("cannot write TOML")?,
         Format::Json => serde_json::to_string_pretty(&config).context("cannot write JSON")? + "\n",

@@ -5,10 +5,8 @@ use std::path::Path;
 use anyhow::Context;
 use inspector::Error;
 
-use crate::{
-    config::{self, Uses},
-    failure::Failure,
-};
+use super::ON_DATABASE;
+use crate::{config, failure::Failure};
 
 /// Who intervenes, and why: both go into the audit log.
 #[derive(Debug, clap::Args)]
@@ -23,11 +21,11 @@ pub(crate) struct By {
 }
 
 /// A connection of the command's own.
-pub(crate) async fn connect<R: Uses>(
+pub(crate) async fn connect(
     file: Option<&Path>,
     name: &str,
 ) -> Result<database::Connection, Failure> {
-    let database = config::load::<R>(file)?.database.named(name);
+    let database = config::load(file, &ON_DATABASE)?.database.named(name);
     let connection = database::connect(&database)
         .await
         .context("cannot reach the database")?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use engine::definitions::{Definitions, register};
 use serde::Serialize;
 
-use super::OnDatabase;
+use super::ON_DATABASE;
 use crate::{
     config,
     failure::Failure,
@@ -21,7 +21,7 @@ struct Done {
 
 /// Applies what is missing and registers this program's definitions.
 pub(crate) async fn run(file: Option<&Path>, format: Format) -> Result<(), Failure> {
-    let database = config::load::<OnDatabase>(file)?.database.named("migrate");
+    let database = config::load(file, &ON_DATABASE)?.database.named("migrate");
     let migrations = database::migrate(&database)
         .await
         .context("cannot migrate the database")?;

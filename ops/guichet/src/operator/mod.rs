@@ -11,11 +11,5 @@ pub(crate) mod review;
 pub(crate) mod saga;
 pub(crate) mod timeline;
 
-use crate::config::Uses;
-
-/// A command that only needs the database.
-pub(crate) struct OnDatabase;
-
-impl Uses for OnDatabase {
-    const SECTIONS: &'static [&'static str] = &["database"];
-}
+/// What a command uses that only needs the database.
+const ON_DATABASE: [&str; 1] = ["database"];

@@ -7,10 +7,7 @@ use contract::OrderId;
 use inspector::review::{self, Decision, Filter};
 use serde::Serialize;
 
-use super::{
-    OnDatabase,
-    intervention::{By, connect, refused},
-};
+use super::intervention::{By, connect, refused};
 use crate::{
     failure::Failure,
     output::{self, Format},
@@ -49,7 +46,7 @@ struct Decided {
 
 /// Prints the orders that wait for a person, the longest waiting first.
 pub(crate) async fn list(file: Option<&Path>, format: Format, list: List) -> Result<(), Failure> {
-    let mut connection = connect::<OnDatabase>(file, "review").await?;
+    let mut connection = connect(file, "review").await?;
     let filter = Filter {
         state: (list.state != "all").then_some(list.state),
         limit: list.limit,
@@ -86,7 +83,7 @@ pub(crate) async fn decide(
     decide: Decide,
     decision: Decision,
 ) -> Result<(), Failure> {
-    let mut connection = connect::<OnDatabase>(file, "review").await?;
+    let mut connection = connect(file, "review").await?;
     let Decide { order, by } = decide;
     review::decide(&mut connection, order, &by.actor, &by.reason, decision)
         .await

@@ -8,7 +8,6 @@ use inspector::sagas::{self, Effect, Filter};
 use serde::Serialize;
 
 use super::{
-    OnDatabase,
     intervention::{connect, refused},
     timeline,
 };
@@ -49,7 +48,7 @@ pub(crate) struct Show {
 
 /// Prints sagas, the newest first.
 pub(crate) async fn list(file: Option<&Path>, format: Format, list: List) -> Result<(), Failure> {
-    let mut connection = connect::<OnDatabase>(file, "saga").await?;
+    let mut connection = connect(file, "saga").await?;
     let filter = Filter {
         state: list.state,
         attention: list.attention,
@@ -100,7 +99,7 @@ struct Shown {
 
 /// Prints a saga: where it is, what happened when, and what is in force.
 pub(crate) async fn show(file: Option<&Path>, format: Format, show: Show) -> Result<(), Failure> {
-    let mut connection = connect::<OnDatabase>(file, "saga").await?;
+    let mut connection = connect(file, "saga").await?;
     let read = view::read(&mut connection, &Definitions::ours(), show.id).await;
     let saga = read
         .map_err(anyhow::Error::from)?

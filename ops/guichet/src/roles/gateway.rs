@@ -7,10 +7,7 @@ use engine::{Client, definitions::Definitions};
 use gateway::App;
 
 use super::{Process, ground::Ground, listen};
-use crate::{
-    config::{self, Uses},
-    failure::Failure,
-};
+use crate::{config, failure::Failure};
 
 /// The definition that orders run by.
 const DEFINITION: &str = "order";
@@ -18,15 +15,11 @@ const DEFINITION: &str = "order";
 /// The accept loop has its own deadline; so much longer has what it leaves behind.
 const AFTER_DRAIN: Duration = Duration::from_secs(5);
 
-struct Gateway;
-
-impl Uses for Gateway {
-    const SECTIONS: &'static [&'static str] = &["database", "amqp", "gateway"];
-}
+const SECTIONS: [&str; 3] = ["database", "amqp", "gateway"];
 
 /// Runs it until it is asked to stop.
 pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
-    let config = config::load::<Gateway>(file)?;
+    let config = config::load(file, &SECTIONS)?;
     let process = Process::start("gateway", &config).await?;
     let listener = listen("gateway.addr", config.gateway.addr).await?;
     let check = process.readiness.check("http");

@@ -5,20 +5,13 @@ use std::path::Path;
 use engine::{Parts, definitions::Definitions};
 
 use super::{DRAIN, Process, ground::Ground};
-use crate::{
-    config::{self, Uses},
-    failure::Failure,
-};
+use crate::{config, failure::Failure};
 
-struct Orchestrator;
-
-impl Uses for Orchestrator {
-    const SECTIONS: &'static [&'static str] = &["database", "amqp", "orchestrator"];
-}
+const SECTIONS: [&str; 3] = ["database", "amqp", "orchestrator"];
 
 /// Runs it until it is asked to stop.
 pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
-    let config = config::load::<Orchestrator>(file)?;
+    let config = config::load(file, &SECTIONS)?;
     let process = Process::start("orchestrator", &config).await?;
     let ready = process.readiness.check("orchestrator");
     let Some(ground) = Ground::open(&process, &config).await? else {

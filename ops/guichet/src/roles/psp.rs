@@ -3,20 +3,13 @@
 use std::path::Path;
 
 use super::{DRAIN, Process, listen};
-use crate::{
-    config::{self, Uses},
-    failure::Failure,
-};
+use crate::{config, failure::Failure};
 
-struct Psp;
-
-impl Uses for Psp {
-    const SECTIONS: &'static [&'static str] = &["psp"];
-}
+const SECTIONS: [&str; 1] = ["psp"];
 
 /// Runs it until it is asked to stop.
 pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
-    let config = config::load::<Psp>(file)?;
+    let config = config::load(file, &SECTIONS)?;
     let process = Process::start("psp", &config).await?;
     let listener = listen("psp.addr", config.psp.addr).await?;
     process.readiness.check("http").ready();

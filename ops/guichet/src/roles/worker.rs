@@ -10,7 +10,7 @@ use workers::{
 
 use super::{Process, ground::Ground};
 use crate::{
-    config::{self, Config, Uses},
+    config::{self, Config},
     failure::Failure,
 };
 
@@ -39,20 +39,24 @@ const ALL: [Name; 5] = [
     Name::Notify,
 ];
 
-struct Worker;
-
-impl Uses for Worker {
-    const SECTIONS: &'static [&'static str] =
-        &["database", "amqp", "worker", "fraud", "pay", "mail"];
-}
-
-/// The one that makes tickets also needs the key; no other should have it.
-struct Issuer;
-
-impl Uses for Issuer {
-    const SECTIONS: &'static [&'static str] = &[
-        "database", "amqp", "worker", "fraud", "pay", "issue", "mail",
-    ];
+/// What every worker uses, and what its steps use beside it. The key that signs tickets is for `issue`
+/// alone: no other worker should have it.
+fn sections(names: &BTreeSet<Name>) -> Vec<&'static str> {
+    let of_steps = names.iter().flat_map(|name| -> &[&str] {
+        match name {
+            Name::Reserve => &[],
+            Name::FraudCheck => &["fraud"],
+            Name::Pay => &["fraud", "pay"],
+            Name::Issue => &["issue"],
+            Name::Notify => &["mail"],
+            Name::All => &["fraud", "pay", "issue", "mail"],
+        }
+    });
+    ["database", "amqp", "worker"]
+        .iter()
+        .chain(of_steps)
+        .copied()
+        .collect()
 }
 
 /// Runs the steps until it is asked to stop.
@@ -62,11 +66,7 @@ pub(crate) async fn run(file: Option<&Path>, names: &[Name]) -> Result<(), Failu
     } else {
         names.iter().copied().collect()
     };
-    let config = if names.contains(&Name::Issue) {
-        config::load::<Issuer>(file)?
-    } else {
-        config::load::<Worker>(file)?
-    };
+    let config = config::load(file, &sections(&names))?;
     let process = Process::start("worker", &config).await?;
     let Some(ground) = Ground::open(&process, &config).await? else {
         return Ok(());
@@ -112,4 +112,49 @@ fn step(name: Name, config: &Config, ground: &Ground) -> Result<Step> {
         }
         Name::All => anyhow::bail!("`all` is not a step"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::problems_of;
+
+    /// Sound but for one value of each step's section; the key of `issue` is missing by default.
+    const ENVIRONMENT: [(&str, &str); 4] = [
+        ("GUICHET_DATABASE_URL", "postgres://u:p@h/d"),
+        ("GUICHET_FRAUD_LIMIT_TOTAL", "0"),
+        ("GUICHET_PAY_PROVIDER_URL", "nowhere"),
+        ("GUICHET_MAIL_CONNECTIONS_MAX", "0"),
+    ];
+
+    #[test]
+    fn a_worker_is_judged_by_what_its_steps_use() {
+        let problems_of_steps = |steps: &[Name]| -> Vec<String> {
+            let sections = sections(&steps.iter().copied().collect());
+            let problems = problems_of(&sections, &ENVIRONMENT)
+                .err()
+                .unwrap_or_default();
+            problems.lines().map(str::to_owned).collect()
+        };
+        let (fraud, pay, mail) = (
+            "FRAUD_LIMIT_TOTAL",
+            "PAY_PROVIDER_URL",
+            "MAIL_CONNECTIONS_MAX",
+        );
+        for (steps, wrong) in [
+            (&[Name::Reserve][..], &[][..]),
+            (&[Name::FraudCheck], &[fraud]),
+            (&[Name::Pay], &[fraud, pay]),
+            (&[Name::Issue], &["signing_key"]),
+            (&[Name::Notify], &[mail]),
+            (&[Name::Reserve, Name::Notify], &[mail]),
+            (&ALL, &[fraud, pay, "signing_key", mail]),
+        ] {
+            let told = problems_of_steps(steps);
+            assert_eq!(told.len(), wrong.len(), "{steps:?}: {told:?}");
+            for (problem, key) in told.iter().zip(wrong) {
+                assert!(problem.contains(key), "{steps:?}: {problem}");
+            }
+        }
+    }
 }

@@ -46,7 +46,7 @@
 //! }
 //!
 //! let env = [("GUICHET_DATABASE_POOL_MAX".to_owned(), "16".to_owned())];
-//! let config: Config = config::load(None, env.into_iter(), &[])?;
+//! let config: Config = config::load(None, env.into_iter(), &[], |_| true)?;
 //! assert_eq!(config.database.pool_max, 16);
 //! # Ok::<(), config::ConfigErrors>(())
 //! ```
@@ -104,14 +104,17 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 ///
 /// Variables that do not begin with `GUICHET_` are not ours; those in `allowed` (full names) begin so
 /// but are somebody else's; any other that sets no key is a problem, since a misspelt one is silent.
+/// Of the sections that are not `in_use` only keys and types are judged, not what the values say: who
+/// does not use them need not have them right.
 ///
 /// # Errors
 /// All problems: an unreadable file, unknown sections and keys, values that do not fit their keys, and
-/// what [`Sections::problems`] finds in the rest.
+/// what [`Sections::problems`] finds in the rest, as far as it is in use.
 pub fn load<T: Sections>(
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
     allowed: &[&str],
+    in_use: impl Fn(&str) -> bool,
 ) -> Result<T, ConfigErrors> {
     let mut problems = Vec::new();
     let source = Source::read(file, env, allowed, &mut problems);
@@ -129,7 +132,7 @@ pub fn load<T: Sections>(
     problems.extend(pass.problems());
     if let Some(read) = &read {
         let by_section = read.problems().into_iter();
-        for (section, found) in by_section {
+        for (section, found) in by_section.filter(|(section, _)| in_use(section)) {
             problems.extend(
                 found
                     .iter()

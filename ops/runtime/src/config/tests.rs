@@ -95,6 +95,7 @@ fn from(file: Option<&str>, env: &[(&str, &str)]) -> Result<Config, ConfigErrors
         file.as_ref().map(|file| file.0.as_path()),
         env,
         &["GUICHET_ELSE"],
+        |_| true,
     )
 }
 
@@ -202,7 +203,12 @@ fn a_value_may_be_in_a_file() {
         "{endless:?}"
     );
 
-    let endless = load::<Config>(Some(Path::new("/dev/zero")), std::iter::empty(), &[]);
+    let endless = load::<Config>(
+        Some(Path::new("/dev/zero")),
+        std::iter::empty(),
+        &[],
+        |_| true,
+    );
     let expected = "/dev/zero: is longer than 65536 bytes";
     assert_eq!(problems(endless), [expected]);
 }
@@ -269,7 +275,7 @@ fn a_problem_of_a_default_names_the_variable_to_set() {
             vec![("database", problem.into_iter().collect())]
         }
     }
-    let errors = load::<Must>(None, std::iter::empty(), &[]).expect_err("not set");
+    let errors = load::<Must>(None, std::iter::empty(), &[], |_| true).expect_err("not set");
     assert_eq!(errors.problems(), ["GUICHET_DATABASE_URL: url must be set"]);
 }
 
@@ -293,7 +299,7 @@ fn sections_without_defaults_do_not_hide_each_other() {
         }
     }
     let env = [("GUICHET_C_ON".to_owned(), "x".to_owned())];
-    let errors = load::<Three>(None, env.into_iter(), &[]).expect_err("not set");
+    let errors = load::<Three>(None, env.into_iter(), &[], |_| true).expect_err("not set");
     let expected = [
         "a: the key url is not set, and has no default",
         "b: the key url is not set, and has no default",
@@ -310,7 +316,12 @@ fn a_file_that_is_not_toml_is_a_problem_with_its_line() {
     ));
     assert!(found[0].contains(": line 3 is not TOML: "), "{found:?}");
     assert!(!found[0].contains("secret"), "{found:?}");
-    let missing = load::<Config>(Some(Path::new("/nowhere.toml")), std::iter::empty(), &[]);
+    let missing = load::<Config>(
+        Some(Path::new("/nowhere.toml")),
+        std::iter::empty(),
+        &[],
+        |_| true,
+    );
     let found = problems(missing);
     assert!(
         found[0].starts_with("/nowhere.toml: cannot be read: "),
@@ -392,12 +403,12 @@ proptest! {
         prop_assert_eq!(from(Some(&text), &[]), Ok(config.clone()));
 
         let env = as_env(&config);
-        prop_assert_eq!(load(None, env.clone().into_iter(), &[]), Ok(config.clone()));
+        prop_assert_eq!(load(None, env.clone().into_iter(), &[], |_| true), Ok(config.clone()));
 
         // Where the variables say something, nothing of the file is left.
         let other = toml::to_string(&other).expect("representable");
         let file = file_with(&other);
-        let mut over: Config = load(Some(&file.0), env.into_iter(), &[]).expect("fine");
+        let mut over: Config = load(Some(&file.0), env.into_iter(), &[], |_| true).expect("fine");
         if config.first.key_file.is_none() {
             over.first.key_file = None;
         }
@@ -409,7 +420,7 @@ proptest! {
         env in proptest::collection::btree_map("GUICHET_[A-Z]{0,3}_?[A-Z_]{0,6}", ".{0,5}", 0..6)
     ) {
         let count = env.len();
-        match load::<Config>(None, env.into_iter(), &[]) {
+        match load::<Config>(None, env.into_iter(), &[], |_| true) {
             Ok(config) => prop_assert_eq!((count, config), (0, Config::default())),
             Err(errors) => prop_assert_eq!(errors.problems().len(), count),
         }
