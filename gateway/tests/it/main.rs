@@ -7,6 +7,7 @@
 mod catalogue;
 mod harness;
 mod http;
+mod intake;
 mod load;
 mod openapi;
 mod orders;

@@ -4,9 +4,11 @@
 use crate::fixture::{Fixture, eventually, ids, next, pay, pays, receive, within};
 use bus::{
     Config,
-    testing::{Proxy, RawBroker, RawMessage, TestNamespace},
+    testing::{INCARNATION, Proxy, RawBroker, RawMessage, TestNamespace},
 };
-use contract::{Command, Incarnation, Outcome, StepKind, StepName};
+use contract::{
+    Command, Envelope, Event, Incarnation, MessageId, Outcome, SagaId, Signal, StepKind, StepName,
+};
 
 const DO_PAY: [(StepName, StepKind); 1] = [(StepName::PAY, StepKind::Do)];
 const COMMAND: Option<&str> = Some("guichet.command.v1");
@@ -59,6 +61,95 @@ async fn an_unreadable_envelope_is_parked_and_its_neighbours_go_on() {
     fixture
         .waiting(&fixture.command_queue(&StepName::PAY), 0)
         .await;
+}
+
+/// A good envelope, one that nobody can read, and another good one.
+fn around<T: Envelope>(poison: &str, good: &[T; 2]) -> Vec<u8> {
+    let [one, two] = good
+        .each_ref()
+        .map(|good| serde_json::to_string(good).expect("serialises"));
+    format!("[{one},{poison},{two}]").into_bytes()
+}
+
+/// What is neither a nudge nor an event, one more subtly than the other.
+const POISON: [&str; 7] = [
+    "7",
+    "null",
+    r#""x""#,
+    "[]",
+    "{}",
+    r#"{"id":"poison"}"#,
+    r#"{"id":"0190e209-a000-7357-9056-b569f59fe897","saga_id":7,"incarnation":"0000000000000007"}"#,
+];
+
+/// The poison, and nothing else, is parked before its message can be acknowledged.
+async fn assert_parked<T: Envelope>(
+    fixture: &Fixture,
+    raw: &RawBroker,
+    poison: &str,
+    source: &str,
+) {
+    let queue = fixture.namespace.topology().parked_queue();
+    let parked = raw.take(&queue).await.expect("parked");
+    assert_eq!(parked.body, poison.as_bytes());
+    assert_eq!(parked.header("x-source"), Some(source));
+    assert_eq!(parked.header("x-type"), Some(T::TYPE.0));
+    let reason = parked.header("x-reason").expect("a reason");
+    assert!(reason.contains(T::TYPE.0), "{reason}");
+    assert_eq!(raw.take(&queue).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_nudge_is_parked_and_its_neighbours_go_on() {
+    let fixture = Fixture::new().await;
+    let mut inbox = fixture.bus.consume_replies(8);
+    fixture.bus.bind_shards(&[3]);
+    fixture.ready().await;
+    let raw = fixture.namespace.raw().await;
+    let exchange = fixture.namespace.topology().sagas_exchange();
+    let signal = || Signal {
+        id: MessageId::new(),
+        saga_id: SagaId::new(),
+        incarnation: INCARNATION,
+    };
+    for poison in POISON {
+        let good = [signal(), signal()];
+        let kind = Some(Signal::TYPE.0);
+        raw.publish(&exchange, "3", kind, &around(poison, &good))
+            .await;
+        let delivery = next(&mut inbox).await;
+        assert_eq!(delivery.signals, good, "{poison}");
+        assert_eq!(delivery.replies, []);
+        assert_parked::<Signal>(&fixture, &raw, poison, "replies").await;
+        delivery.acker.ack().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_event_is_parked_and_its_neighbours_go_on() {
+    let fixture = Fixture::new().await;
+    let mut events = fixture.bus.consume_events();
+    fixture.ready().await;
+    let raw = fixture.namespace.raw().await;
+    let exchange = fixture.namespace.topology().events_exchange();
+    let event = |status: &str| Event {
+        id: MessageId::new(),
+        saga_id: SagaId::new(),
+        rev: 5,
+        status: status.to_owned(),
+        at: chrono::DateTime::UNIX_EPOCH,
+        incarnation: INCARNATION,
+    };
+    for poison in POISON {
+        let good = [event("confirmed"), event("cancelled")];
+        let kind = Some(Event::TYPE.0);
+        raw.publish(&exchange, "order.changed", kind, &around(poison, &good))
+            .await;
+        for good in good {
+            assert_eq!(next(&mut events).await, good, "{poison}");
+        }
+        assert_parked::<Event>(&fixture, &raw, poison, "events").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -307,7 +307,7 @@ impl Orchestrator {
         self.send_again(doubtful, "loaded").await;
     }
 
-    /// Sends the current commands of sagas again, in the background.
+    /// Sends the current commands of sagas again, in the background; not of those that are held.
     pub(super) async fn send_again(&self, sagas: Vec<SagaId>, reason: &str) {
         let Some(sender) = self.sender(self.clock.now_ms()) else {
             return;
@@ -316,6 +316,9 @@ impl Orchestrator {
             .into_iter()
             .filter_map(|id| {
                 let saga = &self.sagas.get(id)?.instance;
+                if saga.flags.held {
+                    return None;
+                }
                 let definition = self.parts.definitions.get(saga.definition)?;
                 sender.command(definition, saga, current(definition, saga)?)
             })

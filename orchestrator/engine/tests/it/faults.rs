@@ -195,6 +195,50 @@ async fn poison_does_not_disturb_its_neighbours() {
     .await;
 }
 
+/// PostgreSQL refuses what one of them would become: the batch is halved until it stands alone.
+#[tokio::test]
+async fn a_saga_whose_change_the_database_refuses_is_held_and_the_others_complete() {
+    let world = World::new().await;
+    // Every answer twice: the second one of the culprit finds it held.
+    let script = Arc::new(|command: &contract::Command, _| {
+        vec![command.reply(Outcome::Done), command.reply(Outcome::Done)]
+    });
+    let _workers = world.workers(script).await;
+    // All twenty wait for an owner, who sends their commands together and gets one batch of answers.
+    let ids = world.start(20).await;
+    let culprit = ids[7];
+    world
+        .execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+               'BEGIN RAISE EXCEPTION ''refused''; END'",
+        )
+        .await;
+    world
+        .execute(&format!(
+            "CREATE TRIGGER refuse BEFORE INSERT ON history FOR EACH ROW
+               WHEN (new.saga_id = '{culprit}') EXECUTE FUNCTION refuse()"
+        ))
+        .await;
+    let _orchestrator = world.orchestrator("one").await;
+    for id in ids.iter().filter(|id| **id != culprit) {
+        let view = world.ended(*id).await;
+        assert_eq!(view.instance.state, State::Completed);
+        let revs: Vec<i32> = view.timeline.iter().map(|moment| moment.rev).collect();
+        assert_eq!(revs, [1, 2, 3, 4, 5, 6]);
+    }
+    let held = eventually("the culprit is held", async || {
+        let view = world.view(culprit).await;
+        view.instance.flags.held.then_some(view)
+    })
+    .await;
+    assert!(held.instance.flagged_at.is_some(), "since when is said");
+    // Nothing of the refused change is there, and nothing is sent for a saga that is set aside.
+    assert_eq!(held.instance.state, State::Running);
+    assert_eq!(held.timeline.len(), 1);
+    assert_eq!(world.seen(culprit, &StepName::RESERVE, StepKind::Do), 1);
+    assert_eq!(world.seen(culprit, &StepName::FRAUD_CHECK, StepKind::Do), 0);
+}
+
 #[tokio::test]
 async fn a_row_that_cannot_be_read_is_held_and_the_others_go_on() {
     let world = World::new().await;
