@@ -20,6 +20,8 @@ pub enum Mood {
     FallsSilent,
     /// Takes the mail and hangs up without saying so.
     HangsUp,
+    /// Takes the mail and never says so.
+    TakesInSilence,
 }
 
 /// A mail that was taken.
@@ -211,13 +213,16 @@ async fn converse(stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<
                         std::future::pending::<()>().await;
                         return Ok(());
                     }
-                    Mood::Takes | Mood::RefusesRecipient(_) | Mood::HangsUp => {
-                        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                        shared.mails.push(mail);
-                        if mood == Mood::HangsUp {
-                            return Ok(());
+                    Mood::Takes
+                    | Mood::RefusesRecipient(_)
+                    | Mood::HangsUp
+                    | Mood::TakesInSilence => {
+                        keep(shared, mail);
+                        match mood {
+                            Mood::HangsUp => return Ok(()),
+                            Mood::TakesInSilence => std::future::pending().await,
+                            _ => "250 taken",
                         }
-                        "250 taken"
                     }
                 }
             }
@@ -229,6 +234,11 @@ async fn converse(stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<
         };
         say(&mut stream, answer).await?;
     }
+}
+
+fn keep(shared: &Mutex<Shared>, mail: Mail) {
+    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.mails.push(mail);
 }
 
 async fn say(stream: &mut BufReader<TcpStream>, line: &str) -> std::io::Result<()> {

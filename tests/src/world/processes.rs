@@ -149,7 +149,12 @@ impl Processes {
 
     /// Starts a role that was killed, as a supervisor would, and waits until it is ready.
     pub async fn restart(&mut self, name: Name) {
-        self.spawn(name, &[]);
+        self.restart_with(name, &[]).await;
+    }
+
+    /// The same, with some of its configuration replaced: variable, value.
+    pub async fn restart_with(&mut self, name: Name, special: &[(&str, String)]) {
+        self.spawn(name, special);
         self.ready(name).await;
     }
 

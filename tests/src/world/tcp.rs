@@ -16,6 +16,8 @@ pub enum Line {
     Up,
     /// Connections stay, and nothing passes in either direction.
     Held,
+    /// What the server says passes, and nothing that it is told.
+    Mute,
     /// Open connections are closed, and so are new ones.
     Down,
 }
@@ -86,18 +88,23 @@ async fn serve(listener: TcpListener, target: String, line: watch::Receiver<Line
             let (client_in, client_out) = client.into_split();
             let (server_in, server_out) = server.into_split();
             tokio::select! {
-                () = copy(client_in, server_out, line.clone()) => {}
-                () = copy(server_in, client_out, line.clone()) => {}
+                () = copy(client_in, server_out, line.clone(), &[Line::Up]) => {}
+                () = copy(server_in, client_out, line.clone(), &[Line::Up, Line::Mute]) => {}
                 _ = line.wait_for(|line| *line == Line::Down) => {}
             }
         });
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch::Receiver<Line>) {
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut line: watch::Receiver<Line>,
+    passes: &[Line],
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if line.wait_for(|line| *line == Line::Up).await.is_err() {
+        if line.wait_for(|line| passes.contains(line)).await.is_err() {
             return;
         }
         if to.write_all(&buffer[..count]).await.is_err() {

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::{
     provider::Balance,
+    smtp_sink::{Mood, SmtpSink},
     world::{
         Processes, Shop, Stands, Wish,
         catalogue::{DIVING, DIVING_A, SWIMMING_A},
@@ -176,12 +177,61 @@ async fn a_worker_dies_inside_the_transaction_that_numbers_tickets() {
     .await;
     world.kill(Name::Worker);
     release(held).await;
+    until("its transaction is gone", async || {
+        (!world.judge.is_blocked("worker").await).then_some(())
+    })
+    .await;
+    // The claim was in the same transaction.
+    assert_eq!(world.judge.effect(placed.id, &StepName::ISSUE).await, None);
     assert_outstanding(&world, &placed, &StepName::ISSUE).await;
     assert_eq!(world.judge.tickets(placed.id).await, []);
     world.restart(Name::Worker).await;
     let ended = world.shop.ended(&placed).await;
     assert_eq!(ended.status(), "confirmed");
     assert_eq!(world.judge.numbers(DIVING).await, [1, 2, 3]);
+    assert_eq!(world.provider.balance(placed.id.0).await, CAPTURED);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_worker_dies_with_the_mail_sent_and_not_recorded() {
+    let mail = SmtpSink::start().await;
+    mail.set_mood(Mood::TakesInSilence);
+    let by_smtp = [
+        ("GUICHET_MAIL_TRANSPORT", "smtp".to_owned()),
+        ("GUICHET_MAIL_SMTP_URL", mail.url()),
+    ];
+    let of_worker = by_smtp
+        .clone()
+        .map(|(key, value)| (Name::Worker, key, value));
+    let mut world = Processes::start_with(&of_worker).await;
+    let placed = world.shop.place(&wish()).await;
+    until("the mail has left", async || {
+        (mail.mails().len() == 1).then_some(())
+    })
+    .await;
+    world.kill(Name::Worker);
+    let notify = world.judge.effect(placed.id, &StepName::NOTIFY).await;
+    assert_eq!(notify.map(|notify| notify.stands), Some(Stands::Claimed));
+    assert_outstanding(&world, &placed, &StepName::NOTIFY).await;
+    mail.set_mood(Mood::Takes);
+    world.restart_with(Name::Worker, &by_smtp).await;
+    assert_eq!(world.shop.ended(&placed).await.status(), "confirmed");
+    let saga = world.judge.at_rest(placed.id).await;
+    let sent = times(&saga, &StepName::NOTIFY, StepKind::Do, Outcome::Done);
+    assert_eq!(sent, 1);
+    // Nobody could say whether it had left, so it was sent once more, as the same mail.
+    let ids: Vec<_> = mail
+        .mails()
+        .iter()
+        .map(|mail| mail.header("Message-ID"))
+        .collect();
+    assert_eq!(ids.len(), 2, "{ids:?}");
+    assert!(ids[0].is_some() && ids[0] == ids[1], "{ids:?}");
+    let effects = world.judge.effects(placed.id).await;
+    assert_eq!(effects.len(), StepName::OF_AN_ORDER.len());
+    assert!(effects.values().all(|row| row.stands == Stands::Done));
+    assert_eq!(world.judge.tickets(placed.id).await.len(), 2);
     assert_eq!(world.provider.balance(placed.id.0).await, CAPTURED);
     world.close().await;
 }
@@ -225,6 +275,42 @@ async fn an_orchestrator_dies_inside_its_commit() {
     assert_outstanding(&world, &placed, &StepName::RESERVE).await;
     // Its statement may still succeed now: a commit whose answer nobody hears.
     release(saga).await;
+    world.restart(Name::Orchestrator).await;
+    assert_sold_once(&world, &placed).await;
+    world.close().await;
+}
+
+/// What it decided is committed, and nobody was told.
+#[tokio::test]
+async fn an_orchestrator_dies_between_its_commit_and_the_next_command() {
+    let amqp = std::env::var("GUICHET_AMQP_URL").expect("GUICHET_AMQP_URL is set");
+    let broker = TcpProxy::to(&amqp).await;
+    let through = broker.through(&amqp);
+    let special = [(Name::Orchestrator, "GUICHET_AMQP_URL", through)];
+    let mut world = Processes::start_with(&special).await;
+    let stock = lock(&world, "SELECT FROM stock FOR UPDATE").await;
+    let placed = world.shop.place(&wish()).await;
+    until("the worker waits for the stock", async || {
+        world.judge.is_blocked("worker").await.then_some(())
+    })
+    .await;
+    // From here on it hears the broker, and the broker does not hear it.
+    broker.set(Line::Mute);
+    release(stock).await;
+    until("the worker's answer is applied", async || {
+        let saga = world.judge.saga(placed.id).await;
+        let done = times(&saga, &StepName::RESERVE, StepKind::Do, Outcome::Done);
+        (done == 1).then_some(())
+    })
+    .await;
+    world.kill(Name::Orchestrator);
+    drop(broker); // and what it held back
+    assert_outstanding(&world, &placed, &StepName::FRAUD_CHECK).await;
+    let checked = world.judge.effect(placed.id, &StepName::FRAUD_CHECK).await;
+    assert_eq!(checked, None);
+    // No timer helps: whoever loads the saga sends the command that it is at.
+    let later = "UPDATE sagas SET wake_at = wake_at + interval '1 hour'";
+    world.judge.execute(later).await;
     world.restart(Name::Orchestrator).await;
     assert_sold_once(&world, &placed).await;
     world.close().await;
