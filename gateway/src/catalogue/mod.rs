@@ -22,6 +22,5 @@ pub use keep::Catalogue;
 pub use load::{LoadError, LoadOptions, LoadReport, load};
 pub use snapshot::{EventStatus, EventView, OfferView, Snapshot, View};
 pub use source::Source;
-pub use tier::Tier;
 
 pub(crate) use routes::{Docs, routes};

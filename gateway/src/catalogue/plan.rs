@@ -4,10 +4,10 @@ use super::{
     pricing::{self, Facts, Priced},
     shift,
     source::{Session, Source, SportKind},
-    tier::{self, Tier},
+    tier,
 };
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
-use contract::{Currency, EventId, OfferId};
+use contract::{Currency, EventId, OfferId, Tier};
 use std::collections::HashMap;
 use uuid::Uuid;
 

@@ -5,7 +5,7 @@
 //! stake ([`Stage`]). Both together give the lowest price (category D) and the highest (First); the
 //! ones between rise geometrically. The capacity is split in fixed shares, exactly.
 
-use super::tier::Tier;
+use contract::Tier;
 
 /// A price category, dearest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

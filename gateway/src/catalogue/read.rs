@@ -7,10 +7,9 @@
 use super::{
     pricing::Category,
     snapshot::{EventStatus, EventView, OfferView, Snapshot, SportView, VenueView, money},
-    tier::Tier,
 };
 use chrono::{DateTime, Utc};
-use contract::{EventId, OfferId};
+use contract::{EventId, OfferId, Tier};
 use database::Connection;
 use diesel::sql_types::{
     BigInt, Bool, Double, Integer, SmallInt, Text, Timestamptz, Uuid as SqlUuid,

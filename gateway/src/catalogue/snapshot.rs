@@ -4,9 +4,9 @@
 //! and reading a page costs no statement. What changes with every sale, the places that remain, is kept
 //! beside it in a [`View`] and replaced as a whole.
 
-use super::{pricing::Category, search, tier::Tier};
+use super::{pricing::Category, search};
 use chrono::{DateTime, Utc};
-use contract::{Currency, EventId, Money, OfferId};
+use contract::{Currency, EventId, Money, OfferId, Tier};
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 /// Whether tickets for an event can be bought, as far as its organiser says.

@@ -1,41 +1,11 @@
 //! How many tickets one customer may have for an event: its tier.
 
 use super::pricing::Facts;
+use contract::Tier;
 use std::cmp::Reverse;
 
 /// How many sessions count as most wanted.
 pub const MOST_WANTED: usize = 60;
-
-/// Decides the purchase limit per event, which is configuration of the fraud check.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Tier {
-    /// The ordinary limit.
-    Standard,
-    /// One of the [`MOST_WANTED`] sessions: the lower limit.
-    MostWanted,
-    /// An opening or a closing: the lower limit.
-    Ceremony,
-}
-
-impl Tier {
-    /// As stored and published.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Standard => "standard",
-            Self::MostWanted => "most_wanted",
-            Self::Ceremony => "ceremony",
-        }
-    }
-
-    /// From its stored name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Standard, Self::MostWanted, Self::Ceremony]
-            .into_iter()
-            .find(|t| t.name() == name)
-    }
-}
 
 /// The tier of each session, in the same order: among those that sell places, the ones with the
 /// highest [`Facts::demand`] are most wanted, equals decided by code.

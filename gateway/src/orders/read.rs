@@ -152,18 +152,8 @@ pub(super) fn entry(moment: &Moment) -> Entry {
         at: moment.at,
         status: moment.status,
         step: moment.step.as_ref().map(ToString::to_string),
-        kind: moment.kind.map(|kind| match kind {
-            StepKind::Do => "do",
-            StepKind::Undo => "undo",
-            StepKind::Probe => "probe",
-        }),
-        outcome: moment.outcome.map(|outcome| match outcome {
-            Outcome::Done => "done",
-            Outcome::Rejected => "rejected",
-            Outcome::Retry => "retry",
-            Outcome::Unknown => "unknown",
-            Outcome::Waiting => "waiting",
-        }),
+        kind: moment.kind.map(StepKind::name),
+        outcome: moment.outcome.map(Outcome::name),
         code: moment
             .code
             .clone()

@@ -2,11 +2,11 @@
 
 use crate::{Error, error::checked_limit};
 use chrono::{DateTime, Utc};
-use contract::SagaId;
+use contract::{SagaId, StepKind};
 use database::Connection;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use engine::definitions::Definitions;
+use engine::{definitions::Definitions, view::kind_from};
 use saga::{Flags, State};
 use serde::Serialize;
 use uuid::Uuid;
@@ -120,12 +120,7 @@ fn shown(row: Stored, definitions: &Definitions) -> Row {
         let number = u8::try_from(number).ok()?;
         Some(definition?.step(number)?.name.to_string())
     });
-    let kind = match row.kind {
-        Some(1) => "do",
-        Some(2) => "undo",
-        Some(3) => "probe",
-        _ => "",
-    };
+    let kind = row.kind.and_then(kind_from).map_or("", StepKind::name);
     let flags = Flags::from_bits(row.flags);
     let marks = [(flags.attention, "attention"), (flags.held, "held")];
     let time = |ms| DateTime::from_timestamp_millis(ms).unwrap_or_default();

@@ -4,7 +4,7 @@ use crate::{
     Error,
     definitions::Definitions,
     orchestrator::input_name,
-    store::row::{ReadSagas, Row, kind_from, outcome_from},
+    store::row::{ReadSagas, Row, outcome_from},
 };
 use chrono::{DateTime, Utc};
 use contract::{Outcome, SagaId, StepKind, StepName};
@@ -15,6 +15,8 @@ use saga::{InputKind, Instance, State, Status};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
+
+pub use crate::store::row::kind_from;
 
 /// A saga and what happened to it.
 #[derive(Debug)]
@@ -163,14 +165,7 @@ pub async fn read(
         let waiting = row
             .step
             .and_then(|n| definition.step(u8::try_from(n).ok()?)?.waiting.as_ref());
-        let status = match state {
-            State::Compensating => Status::Cancelling,
-            State::Compensated | State::Abandoned => Status::Cancelled,
-            State::Completed => Status::Confirmed,
-            State::Running | State::Waiting if pivot_done => Status::Confirmed,
-            State::Running => Status::Pending,
-            State::Waiting => waiting.map_or(Status::Pending, |waiting| waiting.status),
-        };
+        let status = Status::of(state, pivot_done, waiting);
         let took_ms = decided_at
             .map(|at| row.at - at)
             .filter(|_| row.step.is_some());

@@ -1,6 +1,6 @@
 //! A saga's state: what its row in the database holds.
 
-use crate::{Class, Definition, TimestampMs};
+use crate::{Class, Definition, TimestampMs, WaitingDefinition};
 use contract::{SagaId, StepKind};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -80,6 +80,20 @@ pub enum Status {
 }
 
 impl Status {
+    /// What follows from a saga's state, from whether its pivot is done, and from what it says while it
+    /// waits at the step where it is.
+    #[must_use]
+    pub fn of(state: State, pivot_done: bool, waiting: Option<&WaitingDefinition>) -> Self {
+        match state {
+            State::Compensating => Self::Cancelling,
+            State::Compensated | State::Abandoned => Self::Cancelled,
+            State::Completed => Self::Confirmed,
+            State::Running | State::Waiting if pivot_done => Self::Confirmed,
+            State::Running => Self::Pending,
+            State::Waiting => waiting.map_or(Self::Pending, |waiting| waiting.status),
+        }
+    }
+
     /// As it stands in the API and in events.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -270,17 +284,10 @@ impl Instance {
     /// What the customer is told.
     #[must_use]
     pub fn status(&self, definition: &Definition) -> Status {
-        match self.state {
-            State::Compensating => Status::Cancelling,
-            State::Compensated | State::Abandoned => Status::Cancelled,
-            State::Completed => Status::Confirmed,
-            State::Running | State::Waiting if self.pivot_done() => Status::Confirmed,
-            State::Running => Status::Pending,
-            State::Waiting => self
-                .cursor
-                .and_then(|cursor| definition.step(cursor.step)?.waiting.as_ref())
-                .map_or(Status::Pending, |waiting| waiting.status),
-        }
+        let waiting = self
+            .cursor
+            .and_then(|cursor| definition.step(cursor.step)?.waiting.as_ref());
+        Status::of(self.state, self.pivot_done(), waiting)
     }
 
     /// The class of the step it is at.

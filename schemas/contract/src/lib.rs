@@ -15,6 +15,7 @@ pub mod money;
 pub mod problem;
 pub mod refusal;
 pub mod step;
+pub mod tier;
 pub mod topology;
 pub mod trace;
 
@@ -28,5 +29,6 @@ pub use money::{Currency, Money};
 pub use problem::{FieldProblem, Problem, ProblemCode};
 pub use refusal::Refusal;
 pub use step::StepName;
+pub use tier::Tier;
 pub use topology::Topology;
 pub use trace::TraceParent;

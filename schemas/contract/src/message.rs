@@ -18,6 +18,18 @@ pub enum StepKind {
     Probe,
 }
 
+impl StepKind {
+    /// As it stands in messages, logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Do => "do",
+            Self::Undo => "undo",
+            Self::Probe => "probe",
+        }
+    }
+}
+
 /// What became of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -32,6 +44,20 @@ pub enum Outcome {
     Unknown,
     /// Something outside has to happen first: a customer, a reviewer.
     Waiting,
+}
+
+impl Outcome {
+    /// As it stands in messages, logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Rejected => "rejected",
+            Self::Retry => "retry",
+            Self::Unknown => "unknown",
+            Self::Waiting => "waiting",
+        }
+    }
 }
 
 /// Characters of a code at most.

@@ -1,36 +1,12 @@
 //! What the rules look at: an order as it was placed, and what can be told from it alone.
 
 use super::{config::Config, email::Email, subject::Subject};
-use contract::{EventId, OrderId};
+use contract::{EventId, OrderId, Tier};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 use uuid::Uuid;
-
-/// How wanted an event is; decides the limit per event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tier {
-    /// Any other.
-    Standard,
-    /// The most wanted events.
-    MostWanted,
-    /// An opening or closing ceremony.
-    Ceremony,
-}
-
-impl Tier {
-    /// The tier with this name in `events.tier`.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "standard" => Some(Self::Standard),
-            "most_wanted" => Some(Self::MostWanted),
-            "ceremony" => Some(Self::Ceremony),
-            _ => None,
-        }
-    }
-}
 
 /// A line of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]

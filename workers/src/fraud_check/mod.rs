@@ -34,7 +34,7 @@ pub use config::Config;
 
 use self::{
     blocklist::BlockKind,
-    facts::{Line, OrderFacts, Tier},
+    facts::{Line, OrderFacts},
     quota::Taker,
     record::Review,
     rules::{Assessment, Counters, Decision},
@@ -46,7 +46,7 @@ use crate::{
     kit::{self, Claim, LocalStep, OrderView, Verdict},
 };
 use chrono::{DateTime, Utc};
-use contract::{EventId, OrderId, Refusal, StepName};
+use contract::{EventId, OrderId, Refusal, StepName, Tier};
 use database::Connection;
 use diesel::sql_types::{Array, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;

@@ -8,10 +8,10 @@
 use super::{
     blocklist::BlockKind,
     config::{Config, Rule, VelocityRule},
-    facts::{OrderFacts, Tier},
+    facts::OrderFacts,
     subject::{Kind, Subject},
 };
-use contract::{EventId, Refusal};
+use contract::{EventId, Refusal, Tier};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;

@@ -4,11 +4,11 @@ use super::{
     batch,
     blocklist::BlockKind,
     config::Config,
-    facts::{Line, OrderFacts, Tier},
+    facts::{Line, OrderFacts},
     rules::{Assessment, CounterKey, Counters, Decision, assess, needs},
     subject::Subject,
 };
-use contract::{EventId, OrderId, Refusal};
+use contract::{EventId, OrderId, Refusal, Tier};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! What a worker counts.
 
 use crate::kit::Verdict;
-use contract::{Command, Outcome, StepKind};
+use contract::Command;
 use runtime::metrics::{self, HistogramVec, IntCounterVec, IntGaugeVec};
 use std::sync::LazyLock;
 
@@ -53,24 +53,10 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     ),
 });
 
-pub(crate) fn kind_name(kind: StepKind) -> &'static str {
-    match kind {
-        StepKind::Do => "do",
-        StepKind::Undo => "undo",
-        StepKind::Probe => "probe",
-    }
-}
-
 /// Counts and logs an answer.
 pub(crate) fn answered(command: &Command, verdict: &Verdict) {
-    let outcome = match verdict.outcome() {
-        Outcome::Done => "done",
-        Outcome::Rejected => "rejected",
-        Outcome::Retry => "retry",
-        Outcome::Unknown => "unknown",
-        Outcome::Waiting => "waiting",
-    };
-    let (kind, code) = (kind_name(command.kind), verdict.code().unwrap_or(""));
+    let (kind, outcome) = (command.kind.name(), verdict.outcome().name());
+    let code = verdict.code().unwrap_or("");
     METRICS
         .outcomes
         .with_label_values(&[command.step.as_str(), kind, outcome, code])

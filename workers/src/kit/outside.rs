@@ -11,7 +11,7 @@ use super::{
     batch::{Round, Stopped, execute},
     letter::{Letter, Outbox},
     local::{begin, end},
-    metrics::{METRICS, kind_name},
+    metrics::METRICS,
     triage::{key, sort},
 };
 use crate::{
@@ -173,7 +173,7 @@ impl<S: OutsideStep, T: Send + 'static> Outside<S, T> {
         let span = tracing::info_span!(
             "effect",
             step = %command.step,
-            kind = kind_name(command.kind),
+            kind = command.kind.name(),
             saga_id = %command.saga_id,
             trace_id = %command.traceparent.trace_id(),
             attempt = command.attempt,
@@ -228,7 +228,7 @@ async fn effect<S: OutsideStep>(
     };
     METRICS
         .effect_seconds
-        .with_label_values(&[claim.command.step.as_str(), kind_name(kind)])
+        .with_label_values(&[claim.command.step.as_str(), kind.name()])
         .observe(started.elapsed().as_secs_f64());
     match ledger.settle(claim.saga_id(), kind, verdict).await {
         Ok(answer) => answer,

@@ -49,11 +49,9 @@ pub(super) async fn events(shop: &Shop, count: usize) -> Result<Vec<OnSale>> {
     anyhow::bail!("only {} events have places for the demo", found.len())
 }
 
-/// The offers of the first events with wheelchair places: some have few left.
-pub(super) async fn all_offers(shop: &Shop) -> Result<Vec<Value>> {
-    let list = shop
-        .get("/v1/events?accessible=true&available=true&limit=50")
-        .await?;
+/// The offers of the first 50 events that a filter leaves.
+pub(super) async fn offers(shop: &Shop, filter: &str) -> Result<Vec<Value>> {
+    let list = shop.get(&format!("/v1/events?{filter}&limit=50")).await?;
     let mut offers = Vec::new();
     for event in list["data"].as_array().into_iter().flatten() {
         let id = event["id"].as_str().context("an event without id")?;

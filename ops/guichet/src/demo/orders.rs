@@ -2,12 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
-use super::shop::Shop;
+use super::{on_sale, shop::Shop};
 use crate::up::Narrator;
 
 /// Orders on their way at once.
@@ -49,7 +49,7 @@ impl fmt::Display for Report {
 
 /// Sells them, one ticket each, spread over what is on sale.
 pub(super) async fn sell(shop: &Shop, count: u32, narrator: Narrator) -> Result<Report> {
-    let offers = offers(shop).await?;
+    let offers = roomy_offers(shop).await?;
     let begun = Instant::now();
     let mut report = Report {
         asked: count,
@@ -103,24 +103,14 @@ async fn one(shop: &Shop, n: u32, offer: &str) -> Result<String> {
     })
 }
 
-async fn offers(shop: &Shop) -> Result<Vec<String>> {
-    let list = shop
-        .get("/v1/events?available=true&accessible=false&limit=50")
-        .await?;
-    let mut offers = Vec::new();
-    for event in list["data"].as_array().into_iter().flatten() {
-        let id = event["id"].as_str().context("an event without id")?;
-        let event = shop.get(&format!("/v1/events/{id}")).await?;
-        let roomy = |offer: &&Value| {
-            offer["accessible"] == false && offer["remaining"].as_u64() > Some(200)
-        };
-        let of_event = event["offers"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(roomy);
-        offers.extend(of_event.filter_map(|offer| offer["id"].as_str().map(str::to_owned)));
-    }
-    anyhow::ensure!(!offers.is_empty(), "nothing is on sale");
-    Ok(offers)
+async fn roomy_offers(shop: &Shop) -> Result<Vec<String>> {
+    let offers = on_sale::offers(shop, "available=true&accessible=false").await?;
+    let roomy = offers
+        .iter()
+        .filter(|offer| offer["accessible"] == false && offer["remaining"].as_u64() > Some(200));
+    let roomy: Vec<String> = roomy
+        .filter_map(|offer| offer["id"].as_str().map(str::to_owned))
+        .collect();
+    anyhow::ensure!(!roomy.is_empty(), "nothing is on sale");
+    Ok(roomy)
 }

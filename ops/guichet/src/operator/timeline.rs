@@ -1,7 +1,6 @@
 //! A saga's history as a table.
 
 use anyhow::Result;
-use contract::StepKind;
 use engine::view::Moment;
 
 use crate::output::{self, Format};
@@ -17,16 +16,16 @@ pub(crate) fn print(timeline: &[Moment]) -> Result<()> {
         let after = begun.map_or(0, |begun| (moment.at - begun).num_milliseconds());
         let what = match (&moment.step, moment.kind, moment.attempt) {
             (Some(step), Some(kind), Some(attempt)) => {
-                format!("{} {step} {} #{attempt}", moment.input, kind_name(kind))
+                format!("{} {step} {} #{attempt}", moment.input, kind.name())
             }
             _ => moment.input.to_owned(),
         };
-        let outcome = moment.outcome.map(|o| format!("{o:?}").to_lowercase());
+        let outcome = moment.outcome.map(|outcome| outcome.name().to_owned());
         let code = moment.code.clone();
         let next = moment
             .next
             .as_ref()
-            .map(|next| format!("{} {} #{}", next.step, kind_name(next.kind), next.attempt));
+            .map(|next| format!("{} {} #{}", next.step, next.kind.name(), next.attempt));
         vec![
             moment.rev.to_string(),
             format!("{after} ms"),
@@ -48,12 +47,4 @@ pub(crate) fn print(timeline: &[Moment]) -> Result<()> {
                 .unwrap_or_default(),
         ]
     })
-}
-
-fn kind_name(kind: StepKind) -> &'static str {
-    match kind {
-        StepKind::Do => "do",
-        StepKind::Undo => "undo",
-        StepKind::Probe => "probe",
-    }
 }

@@ -282,11 +282,7 @@ impl Orchestrator {
                 .get(write.next.definition)
                 .and_then(|definition| definition.step(cursor.step));
             if let Some(step) = step {
-                let labels = [
-                    step.name.as_str(),
-                    &format!("{:?}", cursor.kind).to_lowercase(),
-                    &format!("{outcome:?}").to_lowercase(),
-                ];
+                let labels = [step.name.as_str(), cursor.kind.name(), outcome.name()];
                 let seconds = Duration::from_millis(age.max(0).cast_unsigned()).as_secs_f64();
                 METRICS
                     .step_seconds

@@ -131,7 +131,9 @@ pub(crate) fn kind_number(kind: StepKind) -> i16 {
     }
 }
 
-pub(crate) fn kind_from(number: i16) -> Option<StepKind> {
+/// What a command asks, from the number in a row.
+#[must_use]
+pub fn kind_from(number: i16) -> Option<StepKind> {
     match number {
         1 => Some(StepKind::Do),
         2 => Some(StepKind::Undo),
