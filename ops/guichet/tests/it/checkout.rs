@@ -38,15 +38,21 @@ impl Checkout {
         self.0.join(".guichet").join(name)
     }
 
-    pub(crate) fn up(&self, arguments: &[&str]) -> Command {
+    /// The program, without the servers that the tests themselves have.
+    pub(crate) fn guichet(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_guichet"));
         command
             .current_dir(&self.0)
-            .arg("up")
             .args(arguments)
             .env_remove("GUICHET_DATABASE_URL")
             .env_remove("GUICHET_AMQP_URL")
             .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn up(&self, arguments: &[&str]) -> Command {
+        let mut command = self.guichet(&["up"]);
+        command.args(arguments);
         command
     }
 

@@ -2,5 +2,7 @@
 //! side by side shows that two checkouts do not collide.
 
 mod checkout;
+mod http;
+mod operator;
 mod roles;
 mod servers;

@@ -1,27 +1,16 @@
 //! All of `guichet up`: the servers and every role.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::TcpStream,
-};
+use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::checkout::{Checkout, eventually, text};
+use crate::{
+    checkout::{Checkout, eventually, text},
+    http,
+    operator::{self, Desk},
+};
 
 const ROLES: [&str; 4] = ["psp", "worker", "orchestrator", "gateway"];
-
-/// The status of a GET, if there is an answer.
-fn get(address: &str, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
-    let line = String::from_utf8_lossy(&answer);
-    line.lines().next().map(str::to_owned)
-}
 
 #[test]
 fn everything_starts_is_kept_running_and_stops() {
@@ -39,12 +28,22 @@ fn everything_starts_is_kept_running_and_stops() {
     assert_eq!(checkout.processes(), Vec::<String>::new());
 
     let (mut running, table) = checkout.everything();
+    assert!(
+        table.contains("DEMO ORDER") && !table.contains("WRONG"),
+        "{table}"
+    );
     let row = table.lines().find(|line| line.starts_with("gateway"));
     let mut words = row.expect("printed").split_whitespace().skip(1);
     let address = words.next().expect("an address");
     let address = address.strip_prefix("http://").expect("a URL").to_owned();
-    let fine = || get(&address, "/v1/sports").is_some_and(|status| status.contains(" 200 "));
+    let fine =
+        || http::status(&address, "/v1/sports").is_some_and(|status| status.contains(" 200 "));
     eventually("the catalogue is served", fine);
+    let desk = Desk::new(&checkout, &address);
+    operator::looking_changes_nothing(&desk);
+    operator::what_makes_no_sense_is_refused_with_its_exit_code(&desk);
+    operator::a_review_is_decided_once(&desk);
+    operator::a_broken_promise_is_found_and_named(&desk);
     let pid = checkout.pid_of("gateway").expect("it runs");
     kill(pid, Signal::SIGKILL).expect("it runs");
     eventually("another gateway serves", || {

@@ -99,6 +99,13 @@ async fn what_is_allowed_is_not_reported() {
                           kind = 2, flagged_at = now() WHERE state = 2",
         // Refused instead of undone, by the answer to a question.
         "UPDATE history SET kind = 3, outcome = 2 WHERE rev = 10",
+        // Not undone: a person said that it was dealt with elsewhere.
+        "UPDATE history SET outcome = 2 WHERE rev IN (10, 11);
+         UPDATE sagas SET rev = 15 WHERE state = 5;
+         INSERT INTO history (saga_id, at, rev, seq, input, state, code, detail)
+         SELECT saga_id, at, 13 + n, 10, 6, 5, 'resolve',
+                jsonb_build_object('step', CASE n WHEN 1 THEN 'issue' ELSE 'pay' END)
+         FROM history, generate_series(1, 2) AS n WHERE rev = 13",
     ] {
         connection.batch_execute("BEGIN").await.expect("begun");
         connection.batch_execute(allowed).await.expect(allowed);
