@@ -60,7 +60,7 @@ where
     let trace = trace::of(&request.headers);
     let method = request.method.clone();
     let mut extra = app.cors.headers(&request.headers);
-    let span = tracing::info_span!("request", trace_id = %trace.trace_id(), route = route.name);
+    let span = observe::span(trace, route.name);
     let (result, limited) = async {
         if method == Method::OPTIONS {
             extra.extend(app.cors.preflight(&request.headers, route));
@@ -81,7 +81,7 @@ where
         }
         (result, limited)
     }
-    .instrument(span)
+    .instrument(span.clone())
     .await;
     let reply = result.unwrap_or_else(|error| error.into_reply(trace.trace_id()));
     let mut response = reply.into_response();
@@ -97,14 +97,8 @@ where
         response = without_body(response);
     }
     let (status, took) = (response.status(), started.elapsed());
-    observe::answered(
-        route.name,
-        &method,
-        status,
-        took,
-        client,
-        app.config.access_log,
-    );
+    let log = app.config.access_log;
+    span.in_scope(|| observe::answered(route.name, &method, status, took, client, log));
     response
 }
 

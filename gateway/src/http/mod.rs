@@ -24,5 +24,6 @@ pub use cors::Cors;
 pub use error::ApiError;
 pub use limit::{Limit, Limits};
 pub use list::List;
+pub(crate) use observe::about;
 pub use reply::Reply;
 pub use request::{Request, request};

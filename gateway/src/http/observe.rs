@@ -1,8 +1,10 @@
 //! What is counted and logged of each request.
 
+use contract::{OrderId, TraceParent};
 use http::{Method, StatusCode};
 use runtime::metrics::{self, HistogramVec, IntCounterVec, IntGauge};
 use std::{net::IpAddr, sync::LazyLock, time::Duration};
+use tracing::{Span, field};
 
 static REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     metrics::counters(
@@ -39,6 +41,18 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         IN_FLIGHT.dec();
     }
+}
+
+/// What every line about a request bears: its trace and, once it is known, the order's saga.
+pub(super) fn span(trace: TraceParent, route: &'static str) -> Span {
+    // Of the highest level, or a filter that lets only warnings pass would take their ids from them.
+    tracing::error_span!("request", trace_id = %trace.trace_id(), saga_id = field::Empty, route)
+}
+
+/// Says which order the current request is about. Only once it is stored, opened by its token, or named
+/// under the provider's signature: what a caller merely claims is not for the log.
+pub(crate) fn about(order: OrderId) {
+    Span::current().record("saga_id", field::display(order));
 }
 
 /// Counts an answer, and logs it if asked to. Neither the query nor any header is logged: they may

@@ -180,8 +180,15 @@ impl Store {
                     );
                 }
                 Err(error) if part.len() == 1 => {
-                    tracing::error!(%error, source = ?std::error::Error::source(&error), order_id = %part[0].id, "the database refuses an order");
-                    results.insert(part[0].id, Err(Failed::Refused));
+                    let order = &part[0];
+                    tracing::error!(
+                        saga_id = %order.id,
+                        trace_id = format!("{:032x}", order.trace_id),
+                        %error,
+                        source = ?std::error::Error::source(&error),
+                        "the database refuses an order"
+                    );
+                    results.insert(order.id, Err(Failed::Refused));
                 }
                 Err(_) => {
                     let mut first = part;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     App,
-    http::{ApiError, Call, Limit, Reply, Route, answer, query::Query, request},
+    http::{ApiError, Call, Limit, Reply, Route, about, answer, query::Query, request},
     openapi::Problem,
     routes::with,
 };
@@ -160,6 +160,7 @@ async fn place(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     };
     match taken {
         Taken::As(taken_id) => {
+            about(taken_id);
             let priced = match ours.filter(|_| taken_id == id) {
                 Some(priced) => priced,
                 None => app.orders.priced(&app.pool, taken_id).await?,
@@ -289,6 +290,7 @@ fn opened(app: &App, call: &Call, mut query: Query, id: &str) -> Result<OrderId,
     let id: OrderId = id.parse().map_err(|_| ApiError::not_found())?;
     let token = bearer.or(asked.as_deref()).unwrap_or_default();
     if app.orders.tokens.opens(id, token) {
+        about(id);
         Ok(id)
     } else {
         Err(ApiError::not_found())

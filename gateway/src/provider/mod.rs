@@ -9,7 +9,7 @@ mod signature;
 
 use crate::{
     App,
-    http::{ApiError, Call, Reply, Route, answer, body::decode, query::Query, request},
+    http::{ApiError, Call, Reply, Route, about, answer, body::decode, query::Query, request},
     openapi::Problem,
     routes::with,
 };
@@ -135,10 +135,13 @@ async fn webhook(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
         event.kind.starts_with(ABOUT_PAYMENTS),
         event.data.object.metadata.order_id,
     ) {
-        (true, Some(order)) => match app.signals.tell(look(order, &event.id)).await? {
-            true => "told",
-            false => "not_waited_for",
-        },
+        (true, Some(order)) => {
+            about(order);
+            match app.signals.tell(look(order, &event.id)).await? {
+                true => "told",
+                false => "not_waited_for",
+            }
+        }
         _ => "ignored",
     };
     EVENTS.with_label_values(&[outcome]).inc();

@@ -143,10 +143,20 @@ impl Client {
         for (shard, signals) in nudges {
             inner.bus.nudge(shard, signals);
         }
-        for result in inner.bus.publish_commands(commands).await {
+        let about: Vec<_> = commands
+            .iter()
+            .map(|c| (c.saga_id, c.traceparent))
+            .collect();
+        let results = inner.bus.publish_commands(commands).await;
+        for ((saga_id, trace), result) in about.into_iter().zip(results) {
             if let Err(error) = result {
                 METRICS.unpublished.inc();
-                tracing::warn!(%error, "a saga's first command was not published; its owner sends it");
+                tracing::warn!(
+                    %saga_id,
+                    trace_id = %trace.trace_id(),
+                    %error,
+                    "a saga's first command was not published; its owner sends it"
+                );
             }
         }
     }

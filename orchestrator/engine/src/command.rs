@@ -1,7 +1,8 @@
 //! From a decision to an envelope.
 
+use crate::trace;
 use chrono::DateTime;
-use contract::{Command, Incarnation, MessageId, SagaId, TraceParent};
+use contract::{Command, Incarnation, MessageId, SagaId};
 use saga::{Definition, Instance, Send, TimestampMs};
 use uuid::Uuid;
 
@@ -23,7 +24,6 @@ impl Sender {
     ) -> Option<Command> {
         let step = definition.step(send.step)?;
         let id = command_id(saga.id, send.seq);
-        let (_, low) = id.0.as_u64_pair();
         Some(Command {
             id,
             effect_key: Command::effect_key(saga.id, &step.name),
@@ -37,7 +37,7 @@ impl Sender {
             ttl_ms: step.ttl_ms,
             reply_to: self.reply_to.clone(),
             incarnation: self.incarnation,
-            traceparent: TraceParent::new(saga.trace_id, low, true),
+            traceparent: trace::parent(saga.trace_id, id),
             input: None,
         })
     }

@@ -21,6 +21,7 @@ mod sagas;
 mod shard;
 mod signal;
 mod store;
+mod trace;
 pub mod view;
 
 pub use client::{Client, ClientError};

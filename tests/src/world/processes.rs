@@ -158,6 +158,23 @@ impl Processes {
         self.ready(name).await;
     }
 
+    /// What a role has logged, line by line.
+    ///
+    /// # Panics
+    /// When a whole line is not JSON.
+    #[must_use]
+    pub fn log(&self, name: Name) -> Vec<serde_json::Value> {
+        let path = self.ground.path(&format!("{}.log", name.as_str()));
+        let text = std::fs::read_to_string(path).expect("it was started");
+        // The last one may still be being written.
+        let whole = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        whole
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{name:?}: {line}")))
+            .collect()
+    }
+
     /// The mails that were sent, by the file transport: one file each.
     ///
     /// # Panics

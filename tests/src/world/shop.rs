@@ -11,6 +11,7 @@ use uuid::Uuid;
 pub struct Wish {
     body: Value,
     key: String,
+    traceparent: Option<String>,
 }
 
 impl Wish {
@@ -25,8 +26,12 @@ impl Wish {
             "name": "Ada Buyer",
             "locale": "en",
         });
-        let key = Uuid::now_v7().to_string();
-        Self { body, key }.and(offer, quantity)
+        let wish = Self {
+            body,
+            key: Uuid::now_v7().to_string(),
+            traceparent: None,
+        };
+        wish.and(offer, quantity)
     }
 
     /// And some of another one, as a further line.
@@ -59,6 +64,13 @@ impl Wish {
     #[must_use]
     pub fn paid_with(mut self, method: &str) -> Self {
         self.body["payment"]["method"] = method.into();
+        self
+    }
+
+    /// As part of a trace of the customer's own.
+    #[must_use]
+    pub fn traced(mut self, traceparent: String) -> Self {
+        self.traceparent = Some(traceparent);
         self
     }
 
@@ -168,11 +180,14 @@ impl Shop {
 
     /// Sends an order; `None` when nobody answers.
     pub async fn try_place(&self, wish: &Wish) -> Option<Answer> {
-        let request = self
+        let mut request = self
             .http
             .post(format!("{}/v1/orders", self.url))
             .header("idempotency-key", &wish.key)
             .json(&wish.body);
+        if let Some(traceparent) = &wish.traceparent {
+            request = request.header("traceparent", traceparent);
+        }
         let answer = request.send().await.ok()?;
         let status = answer.status().as_u16();
         let body = answer.bytes().await.ok()?.to_vec();

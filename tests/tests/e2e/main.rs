@@ -10,3 +10,4 @@ mod outage;
 mod outside;
 mod poison;
 mod troubles;
+mod watched;

@@ -115,7 +115,8 @@ impl<S: LocalStep> Local<S> {
                 claims: work.claims.len(),
             });
         }
-        let verdicts = verdicts.into_iter().map(Verdict::storable);
+        let claims = verdicts.into_iter().zip(&work.claims);
+        let verdicts = claims.map(|(verdict, claim)| verdict.storable(&claim.command));
         Ok(work.places.iter().copied().zip(verdicts).collect())
     }
 }

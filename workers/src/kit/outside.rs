@@ -170,7 +170,8 @@ impl<S: OutsideStep, T: Send + 'static> Outside<S, T> {
         let (step, ledger, timeout) = (Arc::clone(&self.step), self.ledger.clone(), self.timeout);
         let in_flight = InFlight(Arc::clone(&self.in_flight.0));
         let command = &claim.command;
-        let span = tracing::info_span!(
+        // Of the highest level, or a filter that lets only warnings pass would take their ids from them.
+        let span = tracing::error_span!(
             "effect",
             step = %command.step,
             kind = command.kind.name(),
@@ -212,7 +213,7 @@ async fn effect<S: OutsideStep>(
     };
     let run = tokio::time::timeout(timeout, AssertUnwindSafe(run).catch_unwind());
     let verdict = match run.await {
-        Ok(Ok(Ok(verdict))) => verdict.storable(),
+        Ok(Ok(Ok(verdict))) => verdict.storable(&claim.command),
         Ok(Ok(Err(error))) => {
             tracing::warn!(error = %chain(&error), "an effect failed");
             Verdict::retry(error.code(), "The step could not be finished.")

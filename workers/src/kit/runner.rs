@@ -199,11 +199,11 @@ async fn publish_all(
 /// only come again and end here again).
 async fn publish_each(bus: &Bus, replies: Vec<(String, Reply)>) -> Result<(), PublishError> {
     for (queue, reply) in replies {
-        let saga_id = reply.saga_id;
+        let (saga_id, trace_id) = (reply.saga_id, reply.traceparent.trace_id());
         match bus.publish_replies(vec![(queue, reply)]).await {
             Ok(()) => {}
             Err(PublishError::Unwritable) => {
-                tracing::error!(%saga_id, "a reply cannot be written and is dropped");
+                tracing::error!(%saga_id, trace_id, "a reply cannot be written and is dropped");
             }
             Err(error) => return Err(error),
         }

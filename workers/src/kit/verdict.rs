@@ -101,12 +101,12 @@ impl Verdict {
     /// and messages that are too long, an output of more than [`OUTPUT_MAX_BYTES`] (logged and
     /// left out: the outcome matters more).
     #[must_use]
-    pub(crate) fn storable(self) -> Self {
+    pub(crate) fn storable(self, command: &Command) -> Self {
         match self {
-            Self::Done(Some(output)) => Self::Done(storable_output(output)),
+            Self::Done(Some(output)) => Self::Done(storable_output(output, command)),
             Self::Done(None) => Self::Done(None),
             Self::Waiting(output) => {
-                Self::Waiting(storable_output(output).unwrap_or(Value::Bool(true)))
+                Self::Waiting(storable_output(output, command).unwrap_or(Value::Bool(true)))
             }
             Self::Rejected(error) => Self::Rejected(storable_error(&error)),
             Self::Retry(error) => Self::Retry(storable_error(&error)),
@@ -122,10 +122,16 @@ fn storable_error(error: &ReplyError) -> ReplyError {
     }
 }
 
-fn storable_output(mut output: Value) -> Option<Value> {
+fn storable_output(mut output: Value, command: &Command) -> Option<Value> {
     let bytes = output.to_string().len();
     if bytes > OUTPUT_MAX_BYTES {
-        tracing::error!(bytes, "a step's output is too long and is left out");
+        tracing::error!(
+            saga_id = %command.saga_id,
+            trace_id = %command.traceparent.trace_id(),
+            step = %command.step,
+            bytes,
+            "a step's output is too long and is left out"
+        );
         return None;
     }
     strip_nul(&mut output);
@@ -147,15 +153,19 @@ fn strip_nul(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit::testing::command;
+    use contract::{SagaId, StepKind, StepName};
     use serde_json::json;
 
     #[test]
     fn what_the_database_refuses_is_taken_out() {
-        let bad = Verdict::Done(Some(json!({"a": "x\0y", "b": [{"c\0": 1}]}))).storable();
+        let command = command(&StepName::RESERVE, SagaId::new(), StepKind::Do);
+        let bad = Verdict::Done(Some(json!({"a": "x\0y", "b": [{"c\0": 1}]})));
+        let bad = bad.storable(&command);
         assert_eq!(bad, Verdict::Done(Some(json!({"a": "xy", "b": [{}]}))));
         let long = "x".repeat(OUTPUT_MAX_BYTES);
         assert_eq!(
-            Verdict::Done(Some(json!(long))).storable(),
+            Verdict::Done(Some(json!(long))).storable(&command),
             Verdict::Done(None)
         );
         let Verdict::Rejected(error) = Verdict::rejected(&"c".repeat(99), &"m\0".repeat(600))

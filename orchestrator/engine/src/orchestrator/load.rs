@@ -5,6 +5,7 @@ use crate::{
     Error,
     metrics::METRICS,
     store::row::{Hold, ReadSagas, Row},
+    trace,
 };
 use contract::SagaId;
 use diesel_async::RunQueryDsl;
@@ -62,7 +63,7 @@ impl Orchestrator {
         let mut found = Found::default();
         let mut unreadable = Vec::new();
         for row in rows {
-            let (id, shard) = (row.id(), row.shard());
+            let (id, shard, trace_id) = (row.id(), row.shard(), row.trace_id());
             found.rows.insert(id, row.ended());
             if !self.held.contains_key(&shard) {
                 continue;
@@ -74,12 +75,12 @@ impl Orchestrator {
                         self.sagas.put(saga, shard, decided_at);
                     }
                     None => {
-                        tracing::error!(saga_id = %id, definition = saga.definition, "unknown definition; held");
+                        tracing::error!(saga_id = %id, trace_id = trace::id(trace_id), definition = saga.definition, "unknown definition; held");
                         unreadable.push(id.0);
                     }
                 },
                 Err(column) => {
-                    tracing::error!(saga_id = %id, column, "unreadable row; held");
+                    tracing::error!(saga_id = %id, trace_id = trace::id(trace_id), column, "unreadable row; held");
                     unreadable.push(id.0);
                 }
             }

@@ -9,6 +9,7 @@ use crate::{
         advance::{Advance, Note},
         signal::MarkApplied,
     },
+    trace,
 };
 use bus::{Acker, Parked};
 use chrono::DateTime;
@@ -69,6 +70,11 @@ impl Orchestrator {
                     }
                 }
                 Err(error) => {
+                    if let [alone] = part.as_slice()
+                        && !error.is_transient()
+                    {
+                        self.hold_culprit(alone, &error).await;
+                    }
                     // Whether it was committed is not known: nothing cached may be believed.
                     for one in &part {
                         if self.sagas.forget(one.saga).is_some() {
@@ -85,9 +91,10 @@ impl Orchestrator {
                             () = self.shutdown.cancelled() => return,
                             () = tokio::time::sleep(pause) => {}
                         }
-                    } else {
-                        let halves = self.without_culprit(part, &error).await;
-                        parts.extend(halves.into_iter().map(|half| (half, rereads)));
+                    } else if part.len() > 1 {
+                        let mut first = part;
+                        let second = first.split_off(first.len() / 2);
+                        parts.extend([(second, rereads), (first, rereads)]); // the last is taken next
                     }
                 }
             }
@@ -96,16 +103,16 @@ impl Orchestrator {
     }
 
     /// A batch that the database refuses is halved until the culprit stands alone; its saga is held.
-    async fn without_culprit(&self, mut part: Vec<Given>, error: &Error) -> Vec<Vec<Given>> {
-        if part.len() > 1 {
-            let half = part.split_off(part.len() / 2);
-            return vec![half, part];
-        }
-        if let [culprit] = part.as_slice() {
-            tracing::error!(saga_id = %culprit.saga, %error, source = ?std::error::Error::source(error), "the database refuses this saga's change; held");
-            self.hold(vec![culprit.saga.0]).await;
-        }
-        Vec::new()
+    async fn hold_culprit(&self, culprit: &Given, error: &Error) {
+        let saga = self.sagas.get(culprit.saga);
+        tracing::error!(
+            saga_id = %culprit.saga,
+            trace_id = saga.map(|owned| trace::id(owned.instance.trace_id)),
+            %error,
+            source = ?std::error::Error::source(error),
+            "the database refuses this saga's change; held"
+        );
+        self.hold(vec![culprit.saga.0]).await;
     }
 
     async fn settle_part(
@@ -164,10 +171,14 @@ impl Orchestrator {
             });
         let unreadable: Vec<SagaId> = unreadable.collect();
         if !unreadable.is_empty() {
-            tracing::error!(sagas = ?unreadable, "the definition lacks the step they are at; held");
             self.hold(unreadable.iter().map(|id| id.0).collect()).await;
             for id in unreadable {
-                self.sagas.forget(id);
+                let saga = self.sagas.forget(id);
+                tracing::error!(
+                    saga_id = %id,
+                    trace_id = saga.map(|owned| trace::id(owned.instance.trace_id)),
+                    "the definition lacks the step that the saga is at; held"
+                );
             }
         }
         for (one, settlement) in given.iter().zip(&plan.settlements) {
@@ -243,13 +254,25 @@ impl Orchestrator {
         };
         if write.next.flags.attention && !had_attention {
             METRICS.attention.inc();
-            tracing::warn!(saga_id = %id, state = write.next.state.name(), "a saga needs a person's attention");
+            tracing::warn!(
+                saga_id = %id,
+                trace_id = trace::id(write.next.trace_id),
+                state = write.next.state.name(),
+                "a saga needs a person's attention"
+            );
         }
         if write.next.state.is_end() {
             METRICS
                 .ended
                 .with_label_values(&[write.next.state.name()])
                 .inc();
+            tracing::info!(
+                saga_id = %id,
+                trace_id = trace::id(write.next.trace_id),
+                state = write.next.state.name(),
+                reason = write.next.reason,
+                "a saga has ended"
+            );
         }
         if write.next.resends > 0 && write.next.seq == seq && write.send.is_some() {
             METRICS.resends.with_label_values(&["overdue"]).inc();

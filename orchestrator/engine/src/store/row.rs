@@ -86,6 +86,10 @@ impl Row {
         self.shard
     }
 
+    pub(crate) fn trace_id(&self) -> u128 {
+        self.trace_id.as_u128()
+    }
+
     /// The saga, or the column that makes no sense.
     pub(crate) fn into_instance(self) -> Result<Instance, &'static str> {
         let cursor = match (self.step, self.kind) {

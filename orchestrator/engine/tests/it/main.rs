@@ -2,4 +2,5 @@
 
 mod drive;
 mod faults;
+mod logs;
 mod world;
