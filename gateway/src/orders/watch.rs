@@ -100,6 +100,7 @@ mod tests {
             status: "confirmed".to_owned(),
             at: DateTime::UNIX_EPOCH,
             incarnation: Incarnation(1),
+            traceparent: None,
         };
         sender.send(event).await.expect("the task takes it");
         first.nudged().await;

@@ -109,7 +109,16 @@ async fn the_first_command_goes_out_once_an_owner_is_there() {
         .await;
     gateway.bus.ready().await;
     let order = gateway.order().await;
-    gateway.place_json(&order, KEY).await;
+    let headers = [
+        ("idempotency-key", KEY),
+        ("content-type", "application/json"),
+        (
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+        ),
+    ];
+    let (path, body) = ("/v1/orders", order.to_string());
+    gateway.post(path, &body, &headers).await;
     let raw = gateway.namespace.raw().await;
     let reserve = format!(
         "{}.reserve",
@@ -119,6 +128,14 @@ async fn the_first_command_goes_out_once_an_owner_is_there() {
     let commands: Value = serde_json::from_slice(&message.body).unwrap();
     assert_eq!(commands[0]["reply_to"], "nowhere");
     assert_eq!(commands[0]["kind"], "do");
+    let trace = commands[0]["traceparent"].as_str().unwrap();
+    // The customer's trace, with a span of ours; what happens to an order is always recorded.
+    assert!(
+        trace.starts_with("00-0af7651916cd43dd8448eb211c80319c-")
+            && !trace.contains("b7ad6b7169203331")
+            && trace.ends_with("-01"),
+        "{trace}"
+    );
     let text = commands.to_string();
     assert!(
         !text.contains("zoe@") && !text.contains("Zoé"),

@@ -2,10 +2,10 @@
 
 use crate::{
     Error, NewSaga, Started, Told, command::Sender, definitions::Definitions, metrics::METRICS,
-    start,
+    start, trace,
 };
 use bus::Bus;
-use contract::{Event, MessageId, Signal};
+use contract::{Event, MessageId, SagaId, Signal};
 use database::{Clock, Connection, Pool};
 use diesel_async::RunQueryDsl;
 use saga::{Definition, Now};
@@ -123,11 +123,8 @@ impl Client {
         let mut nudges: HashMap<i16, Vec<Signal>> = HashMap::new();
         for saga in started.sagas {
             let Some(reply_to) = saga.reply_to else {
-                nudges.entry(saga.shard).or_default().push(Signal {
-                    id: MessageId::new(),
-                    saga_id: saga.instance.id,
-                    incarnation: inner.bus.incarnation(),
-                });
+                let signal = self.signal(saga.instance.id, saga.instance.trace_id);
+                nudges.entry(saga.shard).or_default().push(signal);
                 continue;
             };
             let sender = Sender {
@@ -165,15 +162,22 @@ impl Client {
     /// fail without harm.
     pub fn nudge(&self, told: impl IntoIterator<Item = Told>) {
         let mut nudges: HashMap<i16, Vec<Signal>> = HashMap::new();
-        for Told { saga, shard, .. } in told {
-            nudges.entry(shard).or_default().push(Signal {
-                id: MessageId::new(),
-                saga_id: saga,
-                incarnation: self.inner.bus.incarnation(),
-            });
+        for told in told {
+            let signal = self.signal(told.saga, told.trace_id);
+            nudges.entry(told.shard).or_default().push(signal);
         }
         for (shard, signals) in nudges {
             self.inner.bus.nudge(shard, signals);
+        }
+    }
+
+    fn signal(&self, saga_id: SagaId, trace_id: u128) -> Signal {
+        let id = MessageId::new();
+        Signal {
+            id,
+            saga_id,
+            incarnation: self.inner.bus.incarnation(),
+            traceparent: Some(trace::parent(trace_id, id)),
         }
     }
 

@@ -69,6 +69,8 @@ pub struct Told {
     pub saga: SagaId,
     /// Where its owner listens.
     pub shard: i16,
+    /// The trace of the request that started it.
+    pub trace_id: u128,
     /// Whether it sleeps until it is told, so that telling its owner at once helps.
     pub waits: bool,
 }
@@ -112,16 +114,17 @@ pub(crate) fn input(kind: i16, step: u8, says: Option<&Value>) -> Option<Input> 
 }
 
 database::statement! {
-    /// Writes signals of sagas that have not ended; returns those written (saga, shard, its state).
+    /// Writes signals of sagas that have not ended; returns those written (saga, its trace, shard,
+    /// state).
     struct InsertSignals {
         ids: Vec<Uuid> => Array<SqlUuid>,
         sagas: Vec<Uuid> => Array<SqlUuid>,
         kinds: Vec<i16> => Array<SmallInt>,
         steps: Vec<String> => Array<Text>,
         payloads: Vec<Value> => Array<Jsonb>,
-    } -> (SqlUuid, SmallInt, SmallInt) =
+    } -> (SqlUuid, SqlUuid, SmallInt, SmallInt) =
     "WITH given AS (
-       SELECT n.id, n.kind, n.step, n.payload, s.id AS saga_id, s.shard, s.state
+       SELECT n.id, n.kind, n.step, n.payload, s.id AS saga_id, s.trace_id, s.shard, s.state
        FROM unnest({ids}, {sagas}, {kinds}, {steps}, {payloads}) AS n(id, saga, kind, step, payload)
        JOIN sagas s ON s.id = n.saga
        WHERE NOT s.ended
@@ -132,7 +135,7 @@ database::statement! {
        ON CONFLICT (id) DO NOTHING
        RETURNING id
      )
-     SELECT saga_id, shard, state FROM given JOIN written USING (id)"
+     SELECT saga_id, trace_id, shard, state FROM given JOIN written USING (id)"
 }
 
 /// Writes signals in the caller's transaction. Returns the sagas that were told something new; one
@@ -185,12 +188,13 @@ pub async fn signal(
     if insert.ids.is_empty() {
         return Ok(Vec::new());
     }
-    let told: Vec<(Uuid, i16, i16)> = insert.load(connection).await?;
+    let told: Vec<(Uuid, Uuid, i16, i16)> = insert.load(connection).await?;
     Ok(told
         .into_iter()
-        .map(|(saga, shard, state)| Told {
+        .map(|(saga, trace_id, shard, state)| Told {
             saga: SagaId(saga),
             shard,
+            trace_id: trace_id.as_u128(),
             waits: state == State::Waiting as i16,
         })
         .collect())

@@ -115,6 +115,7 @@ mod tests {
             id: MessageId::new(),
             saga_id: SagaId::new(),
             incarnation: Incarnation(7),
+            traceparent: None,
         }
     }
 

@@ -218,6 +218,9 @@ pub struct Signal {
     pub saga_id: SagaId,
     /// Life of the database.
     pub incarnation: Incarnation,
+    /// Trace of the saga, where the sender knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// Something happened to a saga: `guichet.event.v1`. A nudge only; the history has the row.
@@ -235,6 +238,9 @@ pub struct Event {
     pub at: DateTime<Utc>,
     /// Life of the database.
     pub incarnation: Incarnation,
+    /// Trace of the saga; those of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// What travels in batches: kind and version by a type name.

@@ -3,7 +3,7 @@
 //! documents anew; samples it never touches, for they stand for what is out there.
 
 use contract::{
-    Command, Envelope, Event, Outcome, Reply, Signal, StepKind, decode_batch,
+    Command, Envelope, Event, Outcome, Reply, Signal, StepKind, TraceParent, decode_batch,
     document::{asyncapi, kinds},
 };
 use serde_json::Value;
@@ -164,6 +164,27 @@ fn without_required_fields(schema: &jsonschema::Validator, name: &str, envelope:
         let optional = ["input", "output", "error"].contains(&field.as_str());
         assert_eq!(schema.is_valid(&less), optional, "{name} without {field}");
     }
+}
+
+/// The samples are from before signals and events had a trace.
+#[test]
+fn signals_and_events_may_bear_a_trace() {
+    fn traced<T: Envelope>(file: &str, trace_of: fn(&T) -> Option<TraceParent>) {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(trace_of(&sample(file)[0]), None, "{file}");
+        let mut batch = read(&format!("samples/{file}"));
+        batch[0]["traceparent"] = trace.into();
+        let decoded = decode_batch::<T>(batch.to_string().as_bytes()).envelopes;
+        assert_eq!(trace_of(&decoded[0]), trace.parse().ok(), "{file}");
+        let kind = kinds().into_iter().find(|kind| kind.file_name() == file);
+        let schema = kind.expect("it is sampled").schema;
+        let schema = jsonschema::validator_for(&schema).expect("the schema is one");
+        assert!(schema.is_valid(&batch[0]), "{file}");
+        batch[0]["traceparent"] = "nonsense".into();
+        assert!(!schema.is_valid(&batch[0]), "{file}");
+    }
+    traced::<Signal>("signal.v1.json", |signal| signal.traceparent);
+    traced::<Event>("event.v1.json", |event| event.traceparent);
 }
 
 #[test]

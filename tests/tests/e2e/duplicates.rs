@@ -17,6 +17,7 @@ async fn nudge(world: &World, order: contract::OrderId) {
         id: MessageId::new(),
         saga_id: order.into(),
         incarnation: world.ground.incarnation,
+        traceparent: None,
     };
     let raw = world.ground.namespace.raw().await;
     let topology = world.ground.namespace.topology();

@@ -111,6 +111,7 @@ async fn an_unreadable_nudge_is_parked_and_its_neighbours_go_on() {
         id: MessageId::new(),
         saga_id: SagaId::new(),
         incarnation: INCARNATION,
+        traceparent: None,
     };
     for poison in POISON {
         let good = [signal(), signal()];
@@ -139,6 +140,7 @@ async fn an_unreadable_event_is_parked_and_its_neighbours_go_on() {
         status: status.to_owned(),
         at: chrono::DateTime::UNIX_EPOCH,
         incarnation: INCARNATION,
+        traceparent: None,
     };
     for poison in POISON {
         let good = [event("confirmed"), event("cancelled")];

@@ -165,6 +165,7 @@ async fn replies_and_nudges_reach_the_owner_of_the_shard() {
         id: MessageId::new(),
         saga_id: SagaId::new(),
         incarnation: INCARNATION,
+        traceparent: None,
     };
     let (lost, mine) = (signal(), signal());
     worker.nudge(5, vec![lost]);
@@ -219,6 +220,7 @@ async fn every_consumer_of_events_gets_them_all() {
         status: status.to_owned(),
         at: chrono::DateTime::UNIX_EPOCH,
         incarnation: INCARNATION,
+        traceparent: None,
     };
     let events = vec![event("confirmed"), event("confirmed"), event("confirmed")];
     fixture.bus.publish_events(events.clone());

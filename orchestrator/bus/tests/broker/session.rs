@@ -5,7 +5,7 @@ use bus::{
     AmqpUrl, Config, PublishError, QueueType,
     testing::{INCARNATION, Proxy, TestNamespace},
 };
-use contract::{MessageId, Outcome, SagaId, Signal, StepKind, StepName};
+use contract::{MessageId, Outcome, SagaId, Signal, StepKind, StepName, TraceParent};
 use std::time::{Duration, Instant};
 
 const DO_PAY: [(StepName, StepKind); 1] = [(StepName::PAY, StepKind::Do)];
@@ -58,6 +58,7 @@ async fn after_a_cut_everything_resumes_under_a_new_reply_queue() {
             id: MessageId::new(),
             saga_id: SagaId::new(),
             incarnation: INCARNATION,
+            traceparent: Some(TraceParent::new(7, 7, true)),
         };
         fixture.bus.nudge(1, vec![signal.clone()]);
         let delivery = next(&mut inbox).await;
@@ -71,6 +72,7 @@ async fn after_a_cut_everything_resumes_under_a_new_reply_queue() {
             status: "confirmed".to_owned(),
             at: chrono::DateTime::UNIX_EPOCH,
             incarnation: INCARNATION,
+            traceparent: Some(TraceParent::new(7, 8, true)),
         };
         fixture.bus.publish_events(vec![event.clone()]);
         assert_eq!(next(&mut events).await, event);

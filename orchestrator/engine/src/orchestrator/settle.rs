@@ -234,13 +234,15 @@ impl Orchestrator {
                 .extend(sender.command(definition, &write.next, send));
         }
         if let Some(status) = write.status {
+            let event = MessageId::new();
             outgoing.events.push(Event {
-                id: MessageId::new(),
+                id: event,
                 saga_id: id,
                 rev: write.next.rev,
                 status: status.name().to_owned(),
                 at: DateTime::from_timestamp_millis(now_ms).unwrap_or_default(),
                 incarnation: self.parts.bus.incarnation(),
+                traceparent: Some(trace::parent(write.next.trace_id, event)),
             });
         }
         let (shard, decided_at, had_attention, seq) = match self.sagas.get(id) {

@@ -1,13 +1,18 @@
 //! Sagas that go as they should, each in its own way.
 
-use crate::world::{World, all_done, eventually};
-use contract::{Outcome, StepKind, StepName};
+use crate::world::{World, all_done, eventually, trace_of};
+use bus::Bus;
+use contract::{Outcome, StepKind, StepName, TraceParent};
 use engine::{NewSignal, What};
 use saga::State;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
 async fn many_sagas_complete_with_one_command_a_step_and_a_whole_history() {
@@ -64,6 +69,65 @@ async fn a_refusal_undoes_in_reverse() {
         .map(|c| &c.step)
         .collect();
     assert_eq!(undone, [&StepName::FRAUD_CHECK, &StepName::RESERVE]);
+}
+
+/// The trace of the request that started a saga is on all that is sent for it: by the gateway that
+/// started it, by an owner that found it in the database, for what is done, undone and announced.
+#[tokio::test]
+async fn every_message_bears_the_trace_of_its_sagas_request() {
+    let world = World::new().await;
+    // Without an owner the client can only nudge one; here is somebody who listens.
+    let config = world.namespace.config();
+    let stop = CancellationToken::new();
+    let listener = Bus::start(config, world.incarnation, stop.clone());
+    let mut inbox = listener.consume_replies(16);
+    listener.bind_shards(&[0, 1, 2, 3, 4, 5, 6, 7]);
+    listener.ready().await;
+    let mut ids = Vec::new();
+    let signals = loop {
+        ids.extend(world.start(1).await); // again, should the bindings not have been there yet
+        if let Ok(Some(delivery)) =
+            tokio::time::timeout(Duration::from_millis(500), inbox.recv()).await
+        {
+            break delivery.signals;
+        }
+    };
+    for signal in &signals {
+        let trace = signal.traceparent.map(TraceParent::trace_number);
+        assert_eq!(trace, Some(trace_of(signal.saga_id)), "{signal:?}");
+    }
+    assert!(!signals.is_empty());
+    stop.cancel();
+
+    let mut events = world.client.events();
+    let script = Arc::new(|command: &contract::Command, _| {
+        let refuse = command.step == StepName::PAY && command.kind == StepKind::Do;
+        let outcome = if refuse {
+            Outcome::Rejected
+        } else {
+            Outcome::Done
+        };
+        vec![command.reply(outcome).with_error("card_declined", "")]
+    });
+    let _workers = world.workers(script).await;
+    let _orchestrator = world.orchestrator("one").await;
+    ids.extend(world.start(3).await);
+    for id in &ids {
+        assert_eq!(world.ended(*id).await.instance.state, State::Compensated);
+    }
+    let seen = world.seen.lock().expect("no panic").clone();
+    assert!(seen.len() >= ids.len() * 5, "{}", seen.len());
+    for command in &seen {
+        let trace = command.traceparent.trace_number();
+        assert_eq!(trace, trace_of(command.saga_id), "{command:?}");
+    }
+    let first = tokio::time::timeout(Duration::from_secs(30), events.recv()).await;
+    let mut next = first.expect("changes of status are announced");
+    while let Some(event) = next {
+        let trace = event.traceparent.map(TraceParent::trace_number);
+        assert_eq!(trace, Some(trace_of(event.saga_id)), "{event:?}");
+        next = events.try_recv().ok();
+    }
 }
 
 #[tokio::test]

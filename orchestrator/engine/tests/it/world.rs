@@ -152,10 +152,11 @@ impl World {
 
     /// Starts sagas as a gateway that dies before it sends anything.
     pub(crate) async fn start_unsent(&self, count: usize) -> (Vec<SagaId>, engine::Started) {
-        let new: Vec<NewSaga> = (0..count)
-            .map(|_| NewSaga {
-                id: SagaId::new(),
-                trace_id: 42,
+        let ids = (0..count).map(|_| SagaId::new());
+        let new: Vec<NewSaga> = ids
+            .map(|id| NewSaga {
+                id,
+                trace_id: trace_of(id),
             })
             .collect();
         let mut connection = self.pool.get().await.expect("a connection");
@@ -201,6 +202,11 @@ impl World {
             .await
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
+}
+
+/// The trace of the request that [`World::start`] pretends to have had.
+pub(crate) fn trace_of(saga: SagaId) -> u128 {
+    !saga.0.as_u128()
 }
 
 /// Polls until `ready` gives something, for at most 30 seconds.
