@@ -77,6 +77,12 @@ impl Catalogue {
         self.copy.load().is_some()
     }
 
+    /// Waits for the first copy, which [`Self::run`] gets.
+    pub async fn loaded(&self) {
+        // Each look is told when it is over. This value holds the sender: it cannot end.
+        let _ = self.looked.subscribe().wait_for(|_| self.is_loaded()).await;
+    }
+
     /// The catalogue and what remains, at most about two seconds old as long as the database answers.
     ///
     /// # Errors
@@ -108,7 +114,8 @@ impl Catalogue {
         }
     }
 
-    /// Looks whenever it is asked to, at most once a second, until `shutdown`.
+    /// Looks whenever it is asked to, and until there is a first copy, at most once a second, until
+    /// `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         self.asked.notify_one(); // the first copy is fetched before anyone asks
         while shutdown
@@ -137,6 +144,10 @@ impl Catalogue {
                 }
             };
             self.looked.send_replace(look);
+            if !self.is_loaded() {
+                // Nobody may come to ask: a gateway without a catalogue is not ready.
+                self.asked.notify_one();
+            }
             let rest = FRESH.saturating_sub(begun.elapsed());
             if shutdown
                 .run_until_cancelled(tokio::time::sleep(rest))

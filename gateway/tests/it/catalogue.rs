@@ -1,12 +1,16 @@
 //! Reading the catalogue of Paris 2024.
 
-use crate::harness::{Gateway, app, config, eventually, json, problem};
+use crate::harness::{Gateway, SOON, app, config, eventually, json, problem};
 use bus::testing::TestNamespace;
 use chrono::{DateTime, Utc};
 use database::testing::TestDatabase;
 use diesel_async::SimpleAsyncConnection;
 use serde_json::Value;
 use std::{collections::HashSet, sync::Arc, time::Instant};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 
 fn data(list: &Value) -> &Vec<Value> {
@@ -378,6 +382,38 @@ async fn a_gateway_that_never_saw_its_database_says_so() {
             .unwrap()
             .contains("127.0.0.1")
     );
+}
+
+/// Readiness waits for the first copy, and nobody is sent to a gateway that is not ready: it must get
+/// its copy without being asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_copy_is_tried_for_again_without_anyone_asking() {
+    let (database, namespace) = (TestDatabase::create().await, TestNamespace::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut url: url::Url = database.url().parse().unwrap();
+    let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let port = listener.local_addr().unwrap().port();
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(port)).unwrap();
+    let pool = database::pool(&database::Config::new(url, "test")).unwrap();
+    let stop = CancellationToken::new();
+    let (app, _bus) = app(config(), &database, pool, &namespace, &stop).await;
+    let _guard = stop.clone().drop_guard();
+    let (catalogue, running) = (Arc::clone(&app.catalogue), Arc::clone(&app.catalogue));
+    tokio::spawn(async move { running.run(stop).await });
+    let loaded = tokio::spawn(async move { catalogue.loaded().await });
+    // The first look is cut off; from then on the server is there.
+    drop(listener.accept().await.unwrap());
+    assert!(!loaded.is_finished() && !app.catalogue.is_loaded());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(&server).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    let in_time = tokio::time::timeout(SOON, loaded).await;
+    in_time.expect("it is loaded").unwrap();
+    assert!(app.catalogue.is_loaded());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! `guichet gateway`: the public HTTP API.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use engine::{Client, definitions::Definitions};
@@ -22,7 +22,10 @@ pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
     let config = config::load(file, &SECTIONS)?;
     let process = Process::start("gateway", &config).await?;
     let listener = listen("gateway.addr", config.gateway.addr).await?;
-    let check = process.readiness.check("http");
+    let (http, loaded) = (
+        process.readiness.check("http"),
+        process.readiness.check("catalogue"),
+    );
     let Some(ground) = Ground::open(&process, &config).await? else {
         return Ok(());
     };
@@ -32,10 +35,15 @@ pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
     let stop = process.shutdown.clone();
     let pool = ground.pool.clone();
     let app = App::new(config.gateway, pool, client, definitions, stop.clone());
+    let catalogue = Arc::clone(&app.catalogue);
     process
         .tasks
-        .spawn("http", gateway::run(app, listener, stop));
-    check.ready();
+        .spawn("http", gateway::run(app, listener, stop.clone()));
+    http.ready();
+    tokio::spawn(stop.run_until_cancelled_owned(async move {
+        catalogue.loaded().await;
+        loaded.ready();
+    }));
     Ok(ground.finish(process, drain + AFTER_DRAIN).await?)
 }
 

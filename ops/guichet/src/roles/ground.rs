@@ -7,7 +7,8 @@ use bus::Bus;
 use contract::Incarnation;
 use database::{Clock, Connection, Pool};
 use diesel::sql_types::BigInt;
-use diesel_async::RunQueryDsl;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use runtime::health::Check;
 use tokio::{
     select,
     time::{sleep, timeout},
@@ -19,6 +20,14 @@ use crate::config::Config;
 
 /// The pause before an absent database is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often the pool is looked at. That costs no statement: a connection whose other end is gone shows
+/// it, and another one is opened then, or cannot be.
+const LOOK: Duration = Duration::from_secs(2);
+/// Looks for each that asks something, because a server that hangs closes nothing. Few, for an idle
+/// installation shall be one.
+const ASK_LOOKS: u32 = 15;
+/// How long the answer may take.
+const ANSWER: Duration = Duration::from_secs(3);
 /// How long the bus may take to close, beyond its own deadline.
 const CLOSING: Duration = Duration::from_secs(10);
 /// Characters of the host's name in a node's name.
@@ -75,6 +84,11 @@ impl Ground {
         let bus_stop = CancellationToken::new();
         let bus = Bus::start(amqp, incarnation, bus_stop.clone());
         watch(process, &bus, &bus_stop);
+        tokio::spawn(
+            bus_stop
+                .clone()
+                .run_until_cancelled_owned(watch_database(check, pool.clone())),
+        );
         Ok(Some(Self {
             pool,
             bus,
@@ -114,6 +128,32 @@ fn watch(process: &Process, bus: &Bus, stop: &CancellationToken) {
             }
         }
     });
+}
+
+/// Keeps the readiness in step with the database, both ways.
+async fn watch_database(check: Check, pool: Pool) {
+    let mut well = true;
+    for look in 1_u32.. {
+        sleep(LOOK).await;
+        let asked = !well || look.is_multiple_of(ASK_LOOKS);
+        let looked = match asked {
+            true => ask(&pool).await,
+            false => pool.get().await.map(drop).context("cannot connect"),
+        };
+        well = looked.is_ok();
+        match looked {
+            Ok(()) => check.ready(),
+            Err(error) => check.not_ready(format!("{error:#}")),
+        }
+    }
+}
+
+async fn ask(pool: &Pool) -> Result<()> {
+    let mut connection = pool.get().await.context("cannot connect")?;
+    timeout(ANSWER, connection.batch_execute("SELECT 1"))
+        .await
+        .context("no answer in time")?
+        .context("no answer")
 }
 
 #[derive(diesel::QueryableByName)]
