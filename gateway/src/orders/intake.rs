@@ -9,10 +9,13 @@ use contract::{OrderId, ProblemCode};
 use database::Pool;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use engine::{Client, NewSaga, Started};
-use runtime::batch::{BatchError, Batcher, Options};
+use runtime::{
+    batch::{BatchError, Batcher, Options},
+    metrics::{self, IntCounter},
+};
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
@@ -24,6 +27,13 @@ const QUEUE: usize = 4_096;
 const BATCH: usize = 500;
 /// How long what the owners said of their load counts.
 const LOAD_COUNTS: Duration = Duration::from_millis(2_500);
+
+static RETRIED: LazyLock<IntCounter> = LazyLock::new(|| {
+    metrics::counter(
+        "guichet_order_batches_retried_total",
+        "Batches of orders tried again after trouble with the database",
+    )
+});
 
 /// What became of an order that was handed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +181,10 @@ impl Store {
             match self.store(&part).await {
                 Ok(taken) => results.extend(taken.into_iter().map(|(id, taken)| (id, Ok(taken)))),
                 // After an ambiguous commit the second try finds the keys bound to these very orders.
-                Err(error) if error.is_transient() && !again => parts.push((part, true)),
+                Err(error) if error.is_transient() && !again => {
+                    RETRIED.inc();
+                    parts.push((part, true));
+                }
                 Err(error) if error.is_transient() => {
                     tracing::warn!(%error, source = ?std::error::Error::source(&error), orders = part.len(), "orders could not be stored");
                     results.extend(

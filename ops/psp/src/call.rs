@@ -5,6 +5,7 @@
 
 use crate::cards::{Card, passes_luhn};
 use crate::error::StripeError;
+use crate::faults::Operation;
 use crate::form::Params;
 use crate::intent::{CaptureMethod, Metadata};
 use crate::list::Page;
@@ -105,6 +106,29 @@ const TOLERATED: [&str; 21] = [
 ];
 
 impl Call {
+    /// What it does, as plans and metrics name it, the last one being what it is for.
+    pub(crate) fn operations(&self) -> &'static [Operation] {
+        match self {
+            Self::CreateIntent(create) if create.confirm => {
+                &[Operation::Create, Operation::Confirm]
+            }
+            Self::CreateIntent(_) => &[Operation::Create],
+            Self::ConfirmIntent(..) => &[Operation::Confirm],
+            Self::CaptureIntent(..) => &[Operation::Capture],
+            Self::CancelIntent(..) => &[Operation::Cancel],
+            Self::CreateRefund(_) => &[Operation::Refund],
+            Self::CreateMethod(_) => &[],
+            Self::RetrieveIntent(_)
+            | Self::ListIntents(_)
+            | Self::RetrieveRefund(_)
+            | Self::ListRefunds(..)
+            | Self::RetrieveCharge(_)
+            | Self::RetrieveMethod(_)
+            | Self::RetrieveEvent(_)
+            | Self::ListEvents(_) => &[Operation::Retrieve],
+        }
+    }
+
     /// Finds the operation. `segments` is the path after `/v1/`.
     pub(crate) fn read(
         method: &str,

@@ -37,6 +37,21 @@ pub(crate) enum Operation {
     Webhook,
 }
 
+impl Operation {
+    /// The name plans have for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Confirm => "confirm",
+            Self::Capture => "capture",
+            Self::Cancel => "cancel",
+            Self::Refund => "refund",
+            Self::Retrieve => "retrieve",
+            Self::Webhook => "webhook",
+        }
+    }
+}
+
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,7 +1,7 @@
 //! HTTP in and out: who asks, what for, and the answer with Stripe's headers.
 
 use std::convert::Infallible;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use runtime::http::BodyError;
-use runtime::metrics::{self, IntCounterVec};
 use warp::Filter;
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
@@ -20,6 +19,7 @@ use crate::execute::{Request, refuse};
 use crate::form::Params;
 use crate::id;
 use crate::keys::Key;
+use crate::observe::Observed;
 use crate::server::{Outcome, Simulator};
 use crate::sim_api;
 use crate::view::API_VERSION;
@@ -29,14 +29,6 @@ pub(crate) const BODY_MAX_BYTES: usize = 64 * 1024;
 
 /// The longest idempotency key, in characters, as at Stripe.
 const KEY_MAX: usize = 255;
-
-static REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    metrics::counters(
-        "guichet_psp_requests_total",
-        "Requests to the simulated API by status; 0 stands for no answer at all",
-        &["status"],
-    )
-});
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -93,16 +85,18 @@ impl Simulator {
         if incoming.path.starts_with("/_sim") {
             return sim_api::handle(&self, &incoming);
         }
+        let mut observed = Observed::begin();
         let request_id = id::fresh("req", rand::random());
         let outcome = match self.read(&incoming, &request_id) {
-            Ok(request) => Arc::clone(&self).serve(request, &incoming.path).await,
+            Ok(request) => {
+                observed.asks(&request.call);
+                Arc::clone(&self).serve(request, &incoming.path).await
+            }
             Err(error) => Outcome::Answer(refuse(&error, None, self.viewer())),
         };
         match outcome {
             Outcome::Answer(answer) => {
-                REQUESTS
-                    .with_label_values(&[status_label(answer.status)])
-                    .inc();
+                observed.answered(answer.status);
                 let mut response = json(answer.status, answer.body);
                 let headers = response.headers_mut();
                 if let Some(original) = &answer.original {
@@ -130,7 +124,7 @@ impl Simulator {
                 response
             }
             Outcome::Silence(hold) => {
-                REQUESTS.with_label_values(&["0"]).inc();
+                observed.ignored();
                 tokio::time::sleep(hold).await;
                 broken_off()
             }
@@ -276,19 +270,4 @@ fn broken_off() -> Response {
         ))
     });
     warp::reply::stream(failing).into_response()
-}
-
-fn status_label(status: u16) -> &'static str {
-    match status {
-        200 => "200",
-        400 => "400",
-        401 => "401",
-        402 => "402",
-        404 => "404",
-        409 => "409",
-        429 => "429",
-        500 => "500",
-        503 => "503",
-        _ => "other",
-    }
 }

@@ -32,6 +32,7 @@ mod intent;
 mod journal;
 mod keys;
 mod list;
+mod observe;
 mod pages;
 mod server;
 mod sim_api;

@@ -344,25 +344,7 @@ impl State {
         if !self.faults.any() {
             return None;
         }
-        let operations: &[Operation] = match &request.call {
-            Call::CreateIntent(create) if create.confirm => {
-                &[Operation::Create, Operation::Confirm]
-            }
-            Call::CreateIntent(_) => &[Operation::Create],
-            Call::ConfirmIntent(..) => &[Operation::Confirm],
-            Call::CaptureIntent(..) => &[Operation::Capture],
-            Call::CancelIntent(..) => &[Operation::Cancel],
-            Call::CreateRefund(_) => &[Operation::Refund],
-            Call::CreateMethod(_) => &[],
-            Call::RetrieveIntent(_)
-            | Call::ListIntents(_)
-            | Call::RetrieveRefund(_)
-            | Call::ListRefunds(..)
-            | Call::RetrieveCharge(_)
-            | Call::RetrieveMethod(_)
-            | Call::RetrieveEvent(_)
-            | Call::ListEvents(_) => &[Operation::Retrieve],
-        };
+        let operations = request.call.operations();
         let books = self.store.books();
         let intent = match &request.call {
             Call::ConfirmIntent(id, _)

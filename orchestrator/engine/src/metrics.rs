@@ -7,6 +7,7 @@ pub(crate) struct Metrics {
     pub(crate) inputs: IntCounterVec,
     pub(crate) batch: HistogramVec,
     pub(crate) settle_seconds: Histogram,
+    pub(crate) batches_retried: IntCounter,
     pub(crate) step_seconds: HistogramVec,
     pub(crate) ended: IntCounterVec,
     pub(crate) resends: IntCounterVec,
@@ -31,6 +32,10 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     settle_seconds: metrics::latency(
         "guichet_saga_batch_seconds",
         "Time from having a batch of inputs to its commit",
+    ),
+    batches_retried: metrics::counter(
+        "guichet_saga_batches_retried_total",
+        "Batches of inputs tried again after trouble with the database",
     ),
     step_seconds: metrics::latencies(
         "guichet_saga_step_seconds",

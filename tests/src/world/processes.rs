@@ -1,6 +1,6 @@
 //! The same world with the roles of the real binary as processes, which can be killed.
 
-use super::{Judge, PATIENCE, Settings, Shop, ground, ground::Ground};
+use super::{Judge, PATIENCE, Settings, Shop, ground, ground::Ground, tcp::TcpProxy};
 use crate::provider::{Provider, WEBHOOK_SECRET};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -66,18 +66,31 @@ impl Processes {
 
     /// The same, with some of the configuration replaced: role, variable, value.
     pub async fn start_with(special: &[(Name, &str, String)]) -> Self {
-        let mut processes = Self::prepare().await;
+        Self::prepare().await.run(special).await
+    }
+
+    /// The same, with some of the roles reaching the database through a proxy.
+    pub async fn start_behind(lines: &[(Name, &TcpProxy)]) -> Self {
+        let processes = Self::prepare().await;
+        let url = processes.ground.database.url();
+        let through =
+            |(name, line): &(Name, &TcpProxy)| (*name, "GUICHET_DATABASE_URL", line.through(&url));
+        let special: Vec<_> = lines.iter().map(through).collect();
+        processes.run(&special).await
+    }
+
+    async fn run(mut self, special: &[(Name, &str, String)]) -> Self {
         for name in Name::ALL {
             let of_role = special.iter().filter(|(role, ..)| *role == name);
             let special: Vec<_> = of_role
                 .map(|(_, key, value)| (*key, value.clone()))
                 .collect();
-            processes.spawn(name, &special);
+            self.spawn(name, &special);
         }
         for name in Name::ALL {
-            processes.ready(name).await;
+            self.ready(name).await;
         }
-        processes
+        self
     }
 
     async fn prepare() -> Self {
@@ -122,11 +135,13 @@ impl Processes {
     }
 
     async fn ready(&mut self, name: Name) {
-        let url = format!("http://{}/readyz", self.admin(name));
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = reqwest::get(&url).await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
+            if self
+                .readyz(name)
+                .await
+                .is_some_and(|answer| answer.0 == 200)
+            {
                 return;
             }
             let child = self.running.get_mut(&name).expect("it was started");
@@ -156,6 +171,33 @@ impl Processes {
     pub async fn restart_with(&mut self, name: Name, special: &[(&str, String)]) {
         self.spawn(name, special);
         self.ready(name).await;
+    }
+
+    /// What a role answers at `/readyz`: status and report; `None` when it does not answer.
+    ///
+    /// # Panics
+    /// When the report is no JSON.
+    pub async fn readyz(&self, name: Name) -> Option<(u16, serde_json::Value)> {
+        let url = format!("http://{}/readyz", self.admin(name));
+        let answer = reqwest::get(url).await.ok()?;
+        let status = answer.status().as_u16();
+        Some((status, answer.json().await.expect("a report")))
+    }
+
+    /// What a role has counted: each series, with its labels, and its value.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn metrics(&self, name: Name) -> BTreeMap<String, f64> {
+        let url = format!("http://{}/metrics", self.admin(name));
+        let answer = reqwest::get(url).await.expect("an answer");
+        let text = answer.text().await.expect("a text");
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let pairs = lines.filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            Some((series.to_owned(), value.parse().ok()?))
+        });
+        pairs.collect()
     }
 
     /// What a role has logged, line by line.

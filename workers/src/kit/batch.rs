@@ -105,13 +105,17 @@ async fn attempt<R: Round>(
             return Ok(Err(error));
         }
         tries += 1;
-        tracing::warn!(%step, tries, error = %chain(&error), "a batch is tried again");
         if tries >= TRIES {
             if reachable(pool).await {
                 return Ok(Err(error));
             }
             tries = TRIES - 1; // once more, when the database is back
         }
+        tracing::warn!(%step, tries, error = %chain(&error), "a batch is tried again");
+        METRICS
+            .batches_retried
+            .with_label_values(&[step.as_str(), "commands"])
+            .inc();
         let pause = (FIRST_PAUSE * 4_u32.pow(tries - 1)).min(PAUSE_MAX);
         tokio::select! {
             () = stop.cancelled() => return Err(Stopped),

@@ -12,6 +12,7 @@ pub(crate) struct Metrics {
     pub(crate) outcomes: IntCounterVec,
     pub(crate) dropped: IntCounterVec,
     pub(crate) halved: IntCounterVec,
+    pub(crate) batches_retried: IntCounterVec,
     pub(crate) in_flight: IntGaugeVec,
 }
 
@@ -45,6 +46,11 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "guichet_worker_halved_total",
         "Batches that failed in the database and were halved",
         &["step"],
+    ),
+    batches_retried: metrics::counters(
+        "guichet_worker_batches_retried_total",
+        "Batches tried again after trouble with the database: of commands, the ledger's writes, the limits per card",
+        &["step", "of"],
     ),
     in_flight: metrics::gauges(
         "guichet_worker_in_flight_items",

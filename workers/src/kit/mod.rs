@@ -4,7 +4,7 @@
 mod batch;
 mod letter;
 mod local;
-mod metrics;
+pub(crate) mod metrics;
 mod orders;
 mod outside;
 mod runner;

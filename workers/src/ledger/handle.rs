@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error,
-    kit::{Claim, Verdict},
+    kit::{Claim, Verdict, metrics::METRICS},
 };
 use chrono::{DateTime, Utc};
 use contract::{SagaId, StepKind, StepName};
@@ -132,7 +132,7 @@ async fn store_all(
         .iter()
         .map(|(saga, id)| (*saga, (*id).to_owned()))
         .collect();
-    let stored = persist(|| async {
+    let stored = persist(step, || async {
         let mut connection = pool.get().await.map_err(database::Error::from)?;
         sql::store_outside_ids(&mut connection, step, named.clone()).await
     })
@@ -182,7 +182,7 @@ async fn settle_round(
         .iter()
         .map(|&n| (batch[n].0, batch[n].2.clone()))
         .collect();
-    let written = persist(|| async {
+    let written = persist(step, || async {
         let mut connection = pool.get().await.map_err(database::Error::from)?;
         let changed = sql::change(&mut connection, step, changes.clone(), now).await?;
         let others = round.iter().map(|&n| batch[n].0);
@@ -213,17 +213,24 @@ async fn settle_round(
 
 /// Tries a write of the ledger until the database takes it. The writes are such that a second time
 /// does no harm.
-async fn persist<T, W: Future<Output = Result<T, Error>>>(write: impl Fn() -> W) -> Option<T> {
+async fn persist<T, W>(step: &StepName, write: impl Fn() -> W) -> Option<T>
+where
+    W: Future<Output = Result<T, Error>>,
+{
     for attempt in 1..=TRIES {
         let error = match write().await {
             Ok(written) => return Some(written),
             Err(error) => error,
         };
         if !error.is_transient() || attempt == TRIES {
-            tracing::error!(attempt, error = %crate::error::chain(&error), "the ledger cannot be written");
+            tracing::error!(%step, attempt, error = %crate::error::chain(&error), "the ledger cannot be written");
             return None;
         }
-        tracing::warn!(attempt, error = %crate::error::chain(&error), "the ledger is written again");
+        tracing::warn!(%step, attempt, error = %crate::error::chain(&error), "the ledger is written again");
+        METRICS
+            .batches_retried
+            .with_label_values(&[step.as_str(), "ledger"])
+            .inc();
         tokio::time::sleep(PAUSE * attempt).await;
     }
     None

@@ -8,9 +8,10 @@ use crate::{
         Config,
         fingerprint::{self, Answer},
     },
+    kit::metrics::METRICS,
 };
 use chrono::{DateTime, Utc};
-use contract::{OrderId, Refusal};
+use contract::{OrderId, Refusal, StepName};
 use database::{Clock, Connection, Pool};
 use diesel_async::AsyncConnection;
 use runtime::batch::{Batcher, Options};
@@ -191,7 +192,10 @@ async fn in_transaction<T: Sync, W: Work<T>>(
             .transaction(async |connection| work.run(connection, part).await)
             .await;
         match done {
-            Err(error) if in_the_way(&error) && tries < TRIES => {}
+            Err(error) if in_the_way(&error) && tries < TRIES => METRICS
+                .batches_retried
+                .with_label_values(&[StepName::PAY.as_str(), "card_limits"])
+                .inc(),
             done => return done,
         }
     }

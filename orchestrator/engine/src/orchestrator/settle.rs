@@ -83,6 +83,7 @@ impl Orchestrator {
                     }
                     failures = failures.saturating_add(1);
                     if error.is_transient() {
+                        METRICS.batches_retried.inc();
                         tracing::warn!(%error, source = ?std::error::Error::source(&error), inputs = part.len(), "a batch failed; trying again");
                         parts.push((part, rereads));
                         let doublings = (failures - 1).min(DOUBLINGS_MAX);
