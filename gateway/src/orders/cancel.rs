@@ -10,10 +10,24 @@ use crate::http::ApiError;
 use contract::{OrderId, ProblemCode, Refusal, StepName};
 use database::Pool;
 use engine::{NewSignal, What};
+use runtime::metrics::{self, IntCounter};
 use saga::{State, Status};
 use serde::Serialize;
+use std::sync::LazyLock;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+/// How often an order's payment is looked at because somebody said so. Each look is a request to the
+/// provider, which nobody may cause as often as he can reload a page; when it has been told so often the
+/// order waits for the provider's event, or its time to end.
+const LOOKS_MAX: usize = 20;
+
+static LOOKED_ENOUGH: LazyLock<IntCounter> = LazyLock::new(|| {
+    metrics::counter(
+        "guichet_orders_returns_ignored_total",
+        "Returns of customers whose order's payment had been looked at often enough",
+    )
+});
 
 /// The answer to a cancellation.
 #[derive(Debug, Serialize, ToSchema)]
@@ -58,7 +72,7 @@ impl Orders {
     }
 
     /// The customer is back from the provider's page: its order has the payment looked at, once for
-    /// each time that it waited. What he says of it is not believed.
+    /// each time that it waited, [`LOOKS_MAX`] times in all. What he says of it is not believed.
     ///
     /// # Errors
     /// The database cannot be reached.
@@ -67,6 +81,11 @@ impl Orders {
         let saga = self.saga(&mut connection, id).await?;
         drop(connection);
         if saga.instance.state != State::Waiting {
+            return Ok(());
+        }
+        let told = |moment: &&engine::view::Moment| moment.input == "signal";
+        if saga.timeline.iter().filter(told).count() >= LOOKS_MAX {
+            LOOKED_ENOUGH.inc();
             return Ok(());
         }
         let wait = format!("customer/return/{}", saga.instance.seq);

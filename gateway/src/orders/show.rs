@@ -83,7 +83,7 @@ pub(super) struct Order {
     /// Once it is confirmed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) tickets: Vec<Ticket>,
-    /// What happened, oldest first.
+    /// What happened, oldest first; of a long history the newest 1,000 entries.
     pub(super) timeline: Vec<Entry>,
 }
 

@@ -9,7 +9,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use contract::{Outcome, SagaId, StepKind, StepName};
 use database::Connection;
-use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Integer, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use saga::{InputKind, Instance, State, Status};
 use serde::Serialize;
@@ -27,9 +27,12 @@ pub struct SagaView {
     pub definition: String,
     /// What the customer is told.
     pub status: Status,
-    /// Oldest first.
+    /// Oldest first; of a long history the newest [`TIMELINE_MAX`].
     pub timeline: Vec<Moment>,
 }
+
+/// Rows of a history that are read. Only a step that is tried for ever makes more.
+pub const TIMELINE_MAX: usize = 1_000;
 
 /// One row of the history.
 #[derive(Clone, Debug, Serialize)]
@@ -97,13 +100,14 @@ type HistorySql = (
 );
 
 database::statement! {
-    /// The history of some sagas, oldest first.
+    /// The history of a saga, newest first.
     struct ReadHistory {
-        ids: Vec<Uuid> => Array<SqlUuid>,
+        id: Uuid => SqlUuid,
+        most: i64 => BigInt,
     } -> HistorySql =
     "SELECT saga_id, (extract(epoch FROM at) * 1000)::bigint, message_id, rev, input, step,
             kind, attempt, outcome, state, next_seq, next_step, next_kind, next_attempt, code, detail
-     FROM history WHERE saga_id = ANY ({ids}) ORDER BY saga_id, rev"
+     FROM history WHERE saga_id = {id} ORDER BY rev DESC LIMIT {most}"
 }
 
 #[derive(diesel::Queryable)]
@@ -147,21 +151,30 @@ pub async fn read(
     let Some(definition) = definitions.get(instance.definition) else {
         return Ok(None);
     };
-    let history: Vec<HistoryRow> = ReadHistory { ids: vec![id.0] }.load(connection).await?;
+    let read = ReadHistory {
+        id: id.0,
+        most: TIMELINE_MAX as i64,
+    };
+    let history: Vec<HistoryRow> = read.load(connection).await?;
+    let ends_pivot = |row: &HistoryRow| {
+        let about_pivot = row
+            .step
+            .is_some_and(|step| u8::try_from(step).is_ok_and(|step| instance.pivot.contains(step)));
+        let done = row.outcome.and_then(outcome_from) == Some(Outcome::Done);
+        about_pivot && done && row.state == State::Running as i16
+    };
     let mut timeline: Vec<Moment> = Vec::with_capacity(history.len());
     let mut decided_at: Option<i64> = None;
-    let mut pivot_done = false;
-    for row in history {
+    // It may have been done before the oldest row that was read.
+    let mut pivot_done = instance.pivot_done() && !history.iter().any(ends_pivot);
+    for row in history.into_iter().rev() {
+        pivot_done |= ends_pivot(&row);
         let step_name = |number: Option<i16>| {
             let number = u8::try_from(number?).ok()?;
             definition.step(number).map(|step| step.name.clone())
         };
         let state = State::from_number(row.state).unwrap_or(State::Running);
         let outcome = row.outcome.and_then(outcome_from);
-        let about_pivot = row
-            .step
-            .is_some_and(|step| u8::try_from(step).is_ok_and(|step| instance.pivot.contains(step)));
-        pivot_done |= about_pivot && outcome == Some(Outcome::Done) && state == State::Running;
         let waiting = row
             .step
             .and_then(|n| definition.step(u8::try_from(n).ok()?)?.waiting.as_ref());

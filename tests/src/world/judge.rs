@@ -38,6 +38,14 @@ database::statement! {
 }
 
 database::statement! {
+    /// The signals of a saga: all, and those not applied.
+    struct ReadSignals {
+        id: Uuid => SqlUuid,
+    } -> (BigInt, BigInt) =
+    "SELECT count(*), count(*) FILTER (WHERE applied_at IS NULL) FROM signals WHERE saga_id = {id}"
+}
+
+database::statement! {
     struct ReadTaken { offer: Uuid => SqlUuid } -> (Integer,) =
     "SELECT taken FROM stock WHERE offer_id = {offer}"
 }
@@ -275,6 +283,16 @@ impl Judge {
             .await
             .expect(READABLE);
         sum
+    }
+
+    /// How often an order's saga was told something, and how much of it is not applied yet.
+    ///
+    /// # Panics
+    /// When the database cannot be read.
+    pub async fn signals(&self, order: OrderId) -> (i64, i64) {
+        let mut connection = self.connection().await;
+        let read = ReadSignals { id: order.0 };
+        read.get_result(&mut connection).await.expect(READABLE)
     }
 
     /// Whether a role of the binary waits for a lock that somebody else holds.

@@ -122,6 +122,35 @@ async fn the_customers_return_has_the_payment_looked_at() {
     world.close().await;
 }
 
+/// Each look is a request to the provider: nobody may cause as many as he can reload a page.
+#[tokio::test]
+async fn a_page_that_is_reloaded_for_ever_has_the_payment_looked_at_twenty_times() {
+    let world = World::start().await;
+    let placed = world
+        .shop
+        .place(&Wish::of(DIVING_A, 1).paid_with(SECURE))
+        .await;
+    let url = redirect_url(&world, &placed).await;
+    for _ in 0..60 {
+        world.shop.come_back(&placed).await;
+        until("it was looked at, or not told", async || {
+            let saga = world.judge.saga(placed.id).await;
+            let waits = saga.instance.state == saga::State::Waiting;
+            (waits && world.judge.signals(placed.id).await.1 == 0).then_some(())
+        })
+        .await;
+    }
+    let (told, _) = world.judge.signals(placed.id).await;
+    assert!(
+        (20..=21).contains(&told),
+        "{told}: an event may come beside"
+    );
+    // The provider's own word still counts.
+    world.provider.authenticate(&url, "approve").await;
+    assert_eq!(world.shop.ended(&placed).await.status(), "confirmed");
+    world.close().await;
+}
+
 #[tokio::test]
 async fn an_order_that_its_customer_cancels_is_undone_and_its_payment_never_made() {
     let world = World::start().await;

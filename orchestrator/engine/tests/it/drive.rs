@@ -40,6 +40,35 @@ async fn many_sagas_complete_with_one_command_a_step_and_a_whole_history() {
     assert!(confirmed > 0, "changes of status are announced");
 }
 
+/// A step that is tried for ever makes a history without end; what is shown of it has one.
+#[tokio::test]
+async fn of_a_long_history_the_newest_part_is_shown() {
+    let world = World::new().await;
+    let _orchestrator = world.orchestrator("one").await;
+    let _workers = world.workers(all_done()).await;
+    let id = world.start(1).await[0];
+    world.ended(id).await;
+    let most = i32::try_from(engine::view::TIMELINE_MAX).expect("small");
+    // The pivot, row 5, is among what is read, and then it is not.
+    for last in [most, most + 5] {
+        let more = format!(
+            "INSERT INTO history (saga_id, at, rev, seq, input, step, kind, attempt, state)
+             SELECT saga_id, at, n, seq, 3, step, kind, n, 1
+             FROM history, generate_series(7, {last}) AS n WHERE saga_id = '{id}' AND rev = 6
+             ON CONFLICT DO NOTHING"
+        );
+        world.execute(&more).await;
+        let timeline = world.view(id).await.timeline;
+        let revs: Vec<i32> = timeline.iter().map(|moment| moment.rev).collect();
+        let newest: Vec<i32> = (last - most + 1..=last).collect();
+        assert_eq!(revs, newest);
+        for moment in timeline {
+            let status = ["pending", "confirmed"][usize::from(moment.rev >= 5)];
+            assert_eq!(moment.status, status, "revision {}", moment.rev);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_undoes_in_reverse() {
     let world = World::new().await;
