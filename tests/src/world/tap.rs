@@ -5,9 +5,7 @@
 //! that names the tap's own queue, and what comes there is passed on to the real one.
 
 use bus::testing::TestNamespace;
-use contract::{
-    Command, Envelope, Event, MessageType, Reply, SagaId, Signal, StepKind, StepName, Topology,
-};
+use contract::{Command, Envelope, Event, Reply, SagaId, Signal, StepKind, StepName, Topology};
 use futures_util::StreamExt;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
@@ -29,8 +27,43 @@ const COPIES: usize = 2;
 /// Marks a copy, so that it is not copied again.
 const MARK: &str = "x-copy";
 
+/// What is counted as one kind of message.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// A command for this step, to do this.
+    Command(StepName, StepKind),
+    /// An answer to such a command.
+    Reply(StepName, StepKind),
+    /// A nudge.
+    Signal,
+    /// An order came to have this status.
+    Event(String),
+}
+
+impl Kind {
+    /// What a message holds.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    fn of(message_type: &str, body: &[u8]) -> Vec<Self> {
+        fn kinds<T: Envelope>(body: &[u8], kind: impl Fn(T) -> Kind) -> Vec<Kind> {
+            let envelopes: Vec<T> = serde_json::from_slice(body).expect("messages can be read");
+            envelopes.into_iter().map(kind).collect()
+        }
+        if message_type == Command::TYPE.0 {
+            kinds(body, |c: Command| Self::Command(c.step, c.kind))
+        } else if message_type == Reply::TYPE.0 {
+            kinds(body, |r: Reply| Self::Reply(r.step, r.kind))
+        } else if message_type == Signal::TYPE.0 {
+            kinds(body, |_: Signal| Self::Signal)
+        } else {
+            kinds(body, |event: Event| Self::Event(event.status))
+        }
+    }
+}
+
 /// How many copies were made of each kind of message.
-pub type Copies = HashMap<&'static str, usize>;
+pub type Copies = HashMap<Kind, usize>;
 
 /// The tap; it ends when this is dropped.
 pub struct Tap {
@@ -226,12 +259,9 @@ impl Worker {
             .basic_publish(exchange.clone(), key.clone(), options, body, properties)
             .await;
         published.expect(REFUSED);
-        let types = [Command::TYPE, Reply::TYPE, Signal::TYPE, Event::TYPE];
-        let name = types
-            .iter()
-            .find(|MessageType(name)| *name == kind.as_str());
-        let name = name.map_or("unknown", |MessageType(name)| *name);
         let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-        *copies.entry(name).or_default() += 1;
+        for kind in Kind::of(kind.as_str(), body) {
+            *copies.entry(kind).or_default() += 1;
+        }
     }
 }
