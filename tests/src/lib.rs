@@ -5,5 +5,6 @@
 pub mod eventually;
 pub mod orders;
 pub mod provider;
+pub mod simulation;
 pub mod smtp_sink;
 pub mod world;

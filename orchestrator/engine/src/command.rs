@@ -8,20 +8,19 @@ use uuid::Uuid;
 
 /// Where replies go and in which life of the database.
 #[derive(Clone, Debug)]
-pub(crate) struct Sender {
-    pub(crate) reply_to: String,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) now_ms: TimestampMs,
+pub struct Sender {
+    /// The queue for the replies.
+    pub reply_to: String,
+    /// This life of the database.
+    pub incarnation: Incarnation,
+    /// The database's time.
+    pub now_ms: TimestampMs,
 }
 
 impl Sender {
     /// The envelope of a command; `None` if the definition does not have its step.
-    pub(crate) fn command(
-        &self,
-        definition: &Definition,
-        saga: &Instance,
-        send: Send,
-    ) -> Option<Command> {
+    #[must_use]
+    pub fn command(&self, definition: &Definition, saga: &Instance, send: Send) -> Option<Command> {
         let step = definition.step(send.step)?;
         let id = command_id(saga.id, send.seq);
         Some(Command {

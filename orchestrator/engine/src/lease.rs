@@ -5,30 +5,39 @@
 //! write is conditional on the saga's revision and every effect is fenced by the ledger. Leases are
 //! there so that there is always *one* who minds a saga's timers.
 
+use contract::planted::{Bug, planted};
+
 /// One row of the table `shards`, as the renewal returned it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Lease {
-    pub(crate) shard: i16,
-    pub(crate) owner: Option<String>,
-    pub(crate) epoch: i64,
-    pub(crate) live: bool,
+pub struct Lease {
+    /// The shard.
+    pub shard: i16,
+    /// Whose it is, or was last.
+    pub owner: Option<String>,
+    /// Counts its takings.
+    pub epoch: i64,
+    /// Whether the lease still runs.
+    pub live: bool,
 }
 
 /// What to do about the leases.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct LeasePlan {
+pub struct LeasePlan {
     /// Held before and not any more: forget their sagas.
-    pub(crate) lost: Vec<i16>,
-    /// To give back, because others have fewer.
-    pub(crate) release: Vec<i16>,
+    pub lost: Vec<i16>,
+    /// Something was lost to a younger process of the same name: this one is to stop.
+    pub fenced: bool,
+    /// To give back, because others have fewer: what is held, or was before this process died.
+    pub release: Vec<i16>,
     /// To try to take.
-    pub(crate) acquire: Vec<i16>,
+    pub acquire: Vec<i16>,
 }
 
 /// Shares the shards fairly: nobody keeps more than his share rounded up, and whoever has less takes
 /// what is free. `held` are the shards this process holds, with their epochs; `others` counts the
 /// other processes alive.
-pub(crate) fn plan(leases: &[Lease], held: &[(i16, i64)], node: &str, others: usize) -> LeasePlan {
+#[must_use]
+pub fn plan(leases: &[Lease], held: &[(i16, i64)], node: &str, others: usize) -> LeasePlan {
     let share = leases.len().div_ceil(others + 1);
     let mine = |lease: &&Lease| {
         lease.owner.as_deref() == Some(node) && held.contains(&(lease.shard, lease.epoch))
@@ -38,21 +47,32 @@ pub(crate) fn plan(leases: &[Lease], held: &[(i16, i64)], node: &str, others: us
         .filter(mine)
         .map(|lease| lease.shard)
         .collect();
-    let lost = held
+    let lost: Vec<i16> = held
         .iter()
         .map(|(shard, _)| *shard)
-        .filter(|shard| !kept.contains(shard))
+        .filter(|shard| !kept.contains(shard) && !planted(Bug::LostShardKept))
         .collect();
-    let release: Vec<i16> = kept.iter().skip(share).copied().collect();
+    let fenced = leases
+        .iter()
+        .any(|lease| lost.contains(&lease.shard) && lease.owner.as_deref() == Some(node));
     let free = leases.iter().filter(|lease| {
         // What was this node's before it died is its own again at once.
         !kept.contains(&lease.shard)
             && (!lease.live || lease.owner.is_none() || lease.owner.as_deref() == Some(node))
     });
     let wanted = share.saturating_sub(kept.len());
-    let acquire = free.map(|lease| lease.shard).take(wanted).collect();
+    let acquire: Vec<i16> = free.map(|lease| lease.shard).take(wanted).collect();
+    // What bears our name from an earlier life and is more than our share would wait for its lease to
+    // run out, however far a clock that was set back has put that off.
+    let left = leases.iter().filter(|lease| {
+        let shard = &lease.shard;
+        lease.owner.as_deref() == Some(node) && !kept.contains(shard) && !acquire.contains(shard)
+    });
+    let release = kept.iter().skip(share).copied();
+    let release = release.chain(left.map(|lease| lease.shard)).collect();
     LeasePlan {
         lost,
+        fenced,
         release,
         acquire,
     }
@@ -105,9 +125,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_ones_own_and_is_too_much_is_given_back_at_once() {
+        let rows = [lease(0, Some("a"), 3, true), lease(1, Some("a"), 3, true)];
+        let plan = plan(&rows, &[], "a", 1);
+        assert_eq!((plan.acquire, plan.release), (vec![0], vec![1]));
+    }
+
+    #[test]
     fn a_shard_with_another_epoch_is_lost() {
         let rows = [lease(0, Some("a"), 5, true), lease(1, Some("b"), 5, true)];
-        let plan = plan(&rows, &[(0, 4), (1, 4)], "a", 1);
-        assert_eq!((plan.lost, plan.acquire), (vec![0, 1], vec![0]));
+        let lost = plan(&rows, &[(0, 4), (1, 4)], "a", 1);
+        assert_eq!((lost.lost, lost.acquire), (vec![0, 1], vec![0]));
+        assert!(lost.fenced, "the other one has our name");
+        assert!(!plan(&rows, &[(1, 4)], "a", 1).fenced);
     }
 }

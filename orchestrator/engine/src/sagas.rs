@@ -119,7 +119,7 @@ impl Sagas {
         }
     }
 
-    /// Those with a command that has no answer.
+    /// Those with a command that has no answer, in the order of their ids.
     pub(crate) fn outstanding(&self) -> Vec<SagaId> {
         let waits = |owned: &&Owned| {
             owned
@@ -127,11 +127,10 @@ impl Sagas {
                 .cursor
                 .is_some_and(|cursor| cursor.outstanding)
         };
-        self.owned
-            .values()
-            .filter(waits)
-            .map(|owned| owned.instance.id)
-            .collect()
+        let owned = self.owned.values().filter(waits);
+        let mut ids: Vec<SagaId> = owned.map(|owned| owned.instance.id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// How many are before their pivot, by shard.

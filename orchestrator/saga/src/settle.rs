@@ -5,7 +5,10 @@
 //! applied, or told why not; none waits for another one and none causes a resend.
 
 use crate::{Definition, Illegal, Input, Instance, Log, Now, Send, Status, step};
-use contract::SagaId;
+use contract::{
+    SagaId,
+    planted::{Bug, planted},
+};
 use std::collections::HashMap;
 
 /// What to write and to send, and what became of each input.
@@ -30,6 +33,15 @@ pub struct Write {
     pub send: Option<Send>,
     /// The status after it, if it changed.
     pub status: Option<Status>,
+}
+
+impl Write {
+    /// Whether it may be written over a row that has this revision. What the SQL does, for the
+    /// simulation.
+    #[must_use]
+    pub fn fits(&self, stored_rev: i32) -> bool {
+        self.expected_rev == stored_rev || planted(Bug::UnconditionalWrite)
+    }
 }
 
 /// One input of a write.

@@ -12,6 +12,7 @@ pub mod document;
 pub mod id;
 pub mod message;
 pub mod money;
+pub mod planted;
 pub mod problem;
 pub mod refusal;
 pub mod step;

@@ -11,6 +11,7 @@ use super::{
     letter::{Answer, Letter, Outbox},
     metrics::METRICS,
 };
+use crate::ledger::plan::may_acknowledge;
 use bus::{Acker, Bus, Delivery, PublishError};
 use contract::{Command, Reply, StepKind, StepName};
 use std::{
@@ -162,7 +163,8 @@ async fn publish(
             replies.extend(answer.reply);
         }
         in_flight.sub(i64::try_from(count).unwrap_or(i64::MAX));
-        if publish_all(&bus, replies, &stop).await.is_err() {
+        let published = publish_all(&bus, replies, &stop).await.is_ok();
+        if !may_acknowledge(published) {
             continue; // unacknowledged, they come again
         }
         let ackers = tickets.iter().filter_map(|ticket| ticket.close_one());

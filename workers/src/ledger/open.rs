@@ -49,7 +49,7 @@ pub(crate) async fn open(
     let mut rows = sql::lock(connection, step, others).await?;
 
     let fences: Vec<_> = wanted(StepKind::Undo)
-        .filter(|(saga, _)| !rows.contains_key(saga))
+        .filter(|(saga, _)| !rows.contains_key(saga) && fences_the_unknown())
         .collect();
     let missing: HashSet<SagaId> = fences.iter().map(|fence| fence.0).collect();
     let (fenced, _) = sql::begin(connection, step, fences, State::Undone, now).await?;
@@ -83,6 +83,10 @@ pub(crate) async fn open(
     }
     sql::change(connection, step, fences, now).await?;
     Ok(opened)
+}
+
+fn fences_the_unknown() -> bool {
+    decide(None, StepKind::Undo) == Action::Fence
 }
 
 /// Neither inserted nor found: a partition was dropped in between. The next attempt will see.

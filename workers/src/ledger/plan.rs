@@ -2,7 +2,10 @@
 
 use crate::kit::Verdict;
 use chrono::{DateTime, TimeDelta, Utc};
-use contract::{Command, Incarnation, Refusal, ReplyError, SagaId, StepKind, StepName};
+use contract::{
+    Command, Incarnation, Refusal, ReplyError, SagaId, StepKind, StepName,
+    planted::{Bug, planted},
+};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -97,12 +100,15 @@ pub fn decide(row: Option<&LedgerRow>, kind: StepKind) -> Action {
     let Some(row) = row else {
         return match kind {
             StepKind::Do => Action::Act,
+            StepKind::Undo if planted(Bug::LateDoNotFenced) => Action::Answer(Verdict::Done(None)),
             StepKind::Undo => Action::Fence,
             StepKind::Probe => Action::Answer(not_known()),
         };
     };
     match (row.state, kind) {
         (State::Claimed, StepKind::Do) => Action::Act,
+        (State::Done, StepKind::Do) if planted(Bug::LedgerForgetsDone) => Action::Act,
+        (State::Undone, StepKind::Do) if planted(Bug::UndoneRevived) => Action::Act,
         (State::Claimed, StepKind::Undo) if row.begun() => Action::Undo,
         (State::Claimed, StepKind::Undo) => Action::Fence,
         (State::Claimed, StepKind::Probe) if row.begun() => Action::Ask,
@@ -244,6 +250,21 @@ pub fn triage(
     Triage::Process
 }
 
+/// Whether an effect outside may be called `outside_id`: while it is claimed and is not called
+/// otherwise. What the SQL does, for the simulation.
+#[must_use]
+pub fn may_be_called(row: &LedgerRow, outside_id: &str) -> bool {
+    let other = row.outside_id.as_deref().is_some_and(|id| id != outside_id);
+    row.state == State::Claimed && (!other || planted(Bug::SecondIntentKept))
+}
+
+/// Whether the commands of some answers may be acknowledged. Not before the answers are on their way:
+/// whatever dies until then, the commands come again and find the ledger.
+#[must_use]
+pub fn may_acknowledge(published: bool) -> bool {
+    published || planted(Bug::AcknowledgedUnanswered)
+}
+
 /// Commands that get one answer between them: the first is worked on, the others are its repeats.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Group {
@@ -265,11 +286,15 @@ pub fn fold(commands: &[(SagaId, StepKind)]) -> Vec<Vec<Group>> {
     for (place, &(saga_id, kind)) in commands.iter().enumerate() {
         let mut round = 0;
         if let Some(&(at, group)) = last.get(&saga_id) {
-            if rounds[at][group].kind == kind {
+            if rounds[at][group].kind == kind && !planted(Bug::WorkerDoesNotFold) {
                 rounds[at][group].members.push(place);
                 continue;
             }
-            round = at + 1;
+            round = if planted(Bug::WorkerDoesNotFold) {
+                0
+            } else {
+                at + 1
+            };
         }
         if rounds.len() == round {
             rounds.push(Vec::new());

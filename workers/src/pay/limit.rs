@@ -2,6 +2,7 @@
 //! gives back. What an order took, and that it gave back, is a row, so doing either twice does
 //! nothing, and giving back first forbids to take.
 
+use super::flow::Limits;
 use crate::{
     Error,
     fraud_check::{
@@ -47,26 +48,15 @@ impl Limiter {
             give_back: Batcher::start("pay_give_back", Options::default(), give_back),
         }
     }
+}
 
-    /// Takes for an order, or says why not.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub(super) async fn take(
-        &self,
-        order: OrderId,
-        fingerprint: &str,
-        tickets: i32,
-    ) -> Result<Answer, Error> {
+impl Limits for Limiter {
+    async fn take(&self, order: OrderId, fingerprint: &str, tickets: i32) -> Result<Answer, Error> {
         let payment = (order, fingerprint.to_owned(), tickets);
         self.take.submit(payment).await.map_err(|_lost| lost())?
     }
 
-    /// Gives back what an order took, and forbids it to take later. Says why it was refused, if it was.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub(super) async fn give_back(&self, order: OrderId) -> Result<Option<Refusal>, Error> {
+    async fn give_back(&self, order: OrderId) -> Result<Option<Refusal>, Error> {
         self.give_back.submit(order).await.map_err(|_lost| lost())?
     }
 }

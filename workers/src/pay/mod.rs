@@ -43,29 +43,24 @@
 
 mod config;
 mod decide;
+pub mod flow;
 mod limit;
 mod say;
 pub mod stripe;
 
 pub use config::Config;
 
-use crate::fraud_check::fingerprint::Answer;
 use crate::{
     Error, fraud_check,
     kit::{Claim, OrderView, OutsideStep, Verdict, orders},
     ledger::Ledger,
 };
-use contract::{OrderId, Refusal, SagaId, StepName};
+use contract::{OrderId, SagaId, StepName};
 use database::{Clock, Connection, Pool};
-use decide::{Next, next, to_refund_minor};
+use flow::{Flow, OutsideIds};
 use limit::Limiter;
-use say::{Known, known, missing, not_yet, overtaken, retry};
 use std::collections::HashMap;
-use stripe::{Classified, Client, Intent, IntentId, NewIntent, Status};
-
-/// How often one command looks at the intent again and goes on. Each round either changes the
-/// intent's state or ends; no path has more than four.
-const ROUNDS_MAX: u32 = 6;
+use stripe::Client;
 
 /// Why the step cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -106,227 +101,20 @@ impl Pay {
         })
     }
 
-    /// Goes on from an intent as it stands until there is a verdict.
-    async fn advance(
-        &self,
-        claim: &Claim,
-        order: &OrderView,
-        first: Intent,
-    ) -> Result<Verdict, Error> {
-        let mut intent = first;
-        for _ in 0..ROUNDS_MAX {
-            let step = match next(&intent, order.total) {
-                Next::Done(output) => return Ok(Verdict::Done(Some(output))),
-                Next::Wait(output) => return Ok(Verdict::Waiting(output)),
-                Next::NotYet => return Ok(not_yet()),
-                Next::Strange(code) => {
-                    tracing::error!(order_id = %order.id, payment_intent = %intent.id, code,
-                        "a payment is in a state that this step never brings about");
-                    return Ok(Verdict::unknown(
-                        code,
-                        "The payment is in an unexpected state.",
-                    ));
-                }
-                Next::Refuse(refusal) => {
-                    // A limit may have been why, in an attempt that did not live to tell.
-                    let limit = self.limiter.give_back(order.id).await?;
-                    return Ok(Verdict::refused(limit.unwrap_or(refusal)));
-                }
-                Next::Cancel(refusal) => {
-                    self.refuse(claim, order, &intent.id, Verdict::refused(refusal))
-                        .await?
-                }
-                Next::Confirm => match self.within_limits(order, &intent).await? {
-                    Err((refusal, message)) => {
-                        let verdict = Verdict::rejected(refusal.code(), &message);
-                        self.refuse(claim, order, &intent.id, verdict).await?
-                    }
-                    Ok(()) => self.confirm(claim, order, &intent.id).await?,
-                },
-            };
-            match step {
-                Step::Look(seen) => intent = *seen,
-                Step::End(verdict) => return Ok(verdict),
-            }
-        }
-        Ok(not_yet())
-    }
-
-    async fn within_limits(&self, order: &OrderView, intent: &Intent) -> Result<Answer, Error> {
-        let Some(fingerprint) = intent.fingerprint() else {
-            return Ok(Ok(())); // not a card: there is nothing to count by
-        };
-        let tickets = order.items.iter().map(|item| item.quantity).sum();
-        self.limiter.take(order.id, fingerprint, tickets).await
-    }
-
-    async fn create(
-        &self,
-        claim: &Claim,
-        order: &OrderView,
-        ledger: &Ledger,
-    ) -> Result<Step, Error> {
-        let order_id = order.id.to_string();
-        let new = NewIntent {
-            order_id: &order_id,
-            total: order.total,
-            payment_method: &order.payment_method,
-            receipt_email: &order.email,
-        };
-        let intent = match self.client.create(&claim.command.effect_key, &new).await {
-            Ok(intent) => intent,
-            Err(Classified::Declined(refusal)) => {
-                return self.refuse_without_intent(claim, refusal, ledger).await;
-            }
-            Err(Classified::Invalid { refusal, code }) => {
-                tracing::warn!(%order_id, %code, "the provider refuses to make a payment");
-                return self.refuse_without_intent(claim, refusal, ledger).await;
-            }
-            // Whatever was made is unconfirmed and charges nothing.
-            Err(other) => return Ok(Step::End(retry(&other))),
-        };
-        if ledger.store_outside_id(claim, intent.id.as_str()).await? {
-            return Ok(Step::Look(Box::new(intent)));
-        }
-        // An undo came first, or a twin has an intent of its own in the ledger.
-        if let Err(error) = self.client.cancel(&attempt_key(claim), &intent.id).await {
-            tracing::info!(%order_id, payment_intent = %intent.id, %error,
-                "an intent that nobody will confirm is left behind");
-        }
-        Ok(Step::End(overtaken()))
-    }
-
-    /// Refuses where there is no intent to cancel: takes the intent's place in the ledger, so that no
-    /// twin can go on with an intent of its own.
-    async fn refuse_without_intent(
-        &self,
-        claim: &Claim,
-        refusal: Refusal,
-        ledger: &Ledger,
-    ) -> Result<Step, Error> {
-        let place = say::no_intent(refusal);
-        let taken = ledger.store_outside_id(claim, &place).await?;
-        Ok(Step::End(if taken {
-            Verdict::refused(refusal)
-        } else {
-            overtaken()
-        }))
-    }
-
-    async fn confirm(
-        &self,
-        claim: &Claim,
-        order: &OrderView,
-        id: &IntentId,
-    ) -> Result<Step, Error> {
-        let return_url = self.config.return_url_of(order.id);
-        let confirming = self
-            .client
-            .confirm(&claim.command.effect_key, id, &return_url);
-        Ok(match confirming.await {
-            Ok(intent) => Step::Look(Box::new(intent)),
-            Err(Classified::Declined(refusal) | Classified::Invalid { refusal, .. }) => {
-                self.refuse(claim, order, id, Verdict::refused(refusal))
-                    .await?
-            }
-            Err(Classified::OtherState(Some(intent)))
-                if intent.status != Status::RequiresConfirmation =>
-            {
-                Step::Look(intent)
-            }
-            // Not what happened, but what is: read it.
-            Err(Classified::OtherState(_) | Classified::Ambiguous) => self.look_again(id).await,
-            Err(Classified::Missing) => Step::End(missing(order.id, id)),
-            Err(other) => Step::End(retry(&other)),
-        })
-    }
-
-    /// After a confirmation whose answer was lost.
-    async fn look_again(&self, id: &IntentId) -> Step {
-        match self.client.retrieve(id).await {
-            // Not confirmed, or not yet: the next attempt confirms the same intent.
-            Ok(intent) if intent.status == Status::RequiresConfirmation => {
-                Step::End(retry(&Classified::Ambiguous))
-            }
-            Ok(intent) => Step::Look(Box::new(intent)),
-            // Not `unknown`, after which only a probe may follow: a provider that is down for a
-            // moment would cost every order it was about to charge. The next attempt begins by
-            // reading the intent, so it asks as well as a probe does, and can go on.
-            Err(_) => Step::End(retry(&Classified::Ambiguous)),
+    fn flow<'a>(
+        &'a self,
+        claim: &'a Claim,
+        order: &'a OrderView,
+        return_url: &'a str,
+    ) -> Flow<'a, Client, Limiter> {
+        Flow {
+            provider: &self.client,
+            limits: &self.limiter,
+            claim,
+            order,
+            return_url,
         }
     }
-
-    /// Cancels the intent, then refuses; if it has succeeded meanwhile, looks at it again.
-    async fn refuse(
-        &self,
-        claim: &Claim,
-        order: &OrderView,
-        id: &IntentId,
-        verdict: Verdict,
-    ) -> Result<Step, Error> {
-        let ended = match self.client.cancel(&attempt_key(claim), id).await {
-            Ok(intent) => Ok(Box::new(intent)),
-            Err(Classified::OtherState(Some(intent))) => Ok(intent),
-            Err(Classified::OtherState(None)) => self.client.retrieve(id).await.map(Box::new),
-            Err(other) => Err(other),
-        };
-        match ended {
-            Ok(intent) if intent.status == Status::Canceled => {
-                self.limiter.give_back(order.id).await?;
-                Ok(Step::End(verdict))
-            }
-            Ok(intent) if intent.status == Status::Succeeded => Ok(Step::Look(intent)),
-            Ok(_) => Ok(Step::End(not_yet())),
-            Err(error) => Ok(Step::End(retry(&error))),
-        }
-    }
-
-    /// Gives back what an intent captured, as far as it is not given back yet.
-    async fn refund(&self, claim: &Claim, id: &IntentId) -> Verdict {
-        let intent = match self.client.retrieve(id).await {
-            Ok(intent) => intent,
-            Err(error) => return retry(&error),
-        };
-        let amount_minor = to_refund_minor(&intent);
-        if intent.status == Status::Succeeded && intent.refunded_minor().is_none() {
-            return not_yet(); // without the charge it is not known what was given back
-        }
-        if amount_minor == 0 {
-            return Verdict::done();
-        }
-        match self
-            .client
-            .refund(&attempt_key(claim), id, amount_minor)
-            .await
-        {
-            Ok(refund) if matches!(&*refund.status, "succeeded" | "pending") => Verdict::done(),
-            Ok(refund) if refund.status == "requires_action" => not_yet(),
-            Ok(_) => Verdict::rejected(
-                "refund_failed",
-                "The provider could not give the money back.",
-            ),
-            Err(Classified::AlreadyRefunded) => Verdict::done(),
-            Err(Classified::NotRefundable(code)) => {
-                Verdict::rejected(code, "The provider refuses to give the money back.")
-            }
-            Err(Classified::Invalid { code, .. }) => {
-                tracing::error!(payment_intent = %id, %code, "a refund is refused");
-                Verdict::rejected(
-                    "refund_refused",
-                    "The provider refuses to give the money back.",
-                )
-            }
-            Err(other) => retry(&other),
-        }
-    }
-}
-
-/// How a `do` goes on.
-enum Step {
-    /// Look at the intent as it is now.
-    Look(Box<Intent>),
-    /// There is a verdict.
-    End(Verdict),
 }
 
 impl OutsideStep for Pay {
@@ -355,98 +143,21 @@ impl OutsideStep for Pay {
         order: &OrderView,
         ledger: &Ledger,
     ) -> Result<Verdict, Error> {
-        let step = match known(claim)? {
-            Known::Nothing => self.create(claim, order, ledger).await?,
-            Known::Refused(refusal) => Step::End(Verdict::refused(refusal)),
-            Known::Intent(id) => match self.client.retrieve(&id).await {
-                Ok(intent) => Step::Look(Box::new(intent)),
-                Err(Classified::Missing) => Step::End(missing(order.id, &id)),
-                // Nothing was asked for in this attempt.
-                Err(other) => Step::End(retry(&other)),
-            },
-        };
-        match step {
-            Step::Look(intent) => self.advance(claim, order, *intent).await,
-            Step::End(verdict) => Ok(verdict),
-        }
+        let return_url = self.config.return_url_of(order.id);
+        self.flow(claim, order, &return_url).act(ledger).await
     }
 
     async fn undo(&self, claim: &Claim, order: &OrderView, _: &Ledger) -> Result<Verdict, Error> {
-        let Known::Intent(id) = known(claim)? else {
-            return Ok(Verdict::done()); // nothing was charged, and nothing was taken either
-        };
-        let verdict = match self.client.cancel(&attempt_key(claim), &id).await {
-            Ok(intent) if intent.status == Status::Canceled => Verdict::done(),
-            Err(Classified::OtherState(Some(intent))) if intent.status == Status::Canceled => {
-                Verdict::done()
-            }
-            // It has succeeded, or is about to: what it captured says the intent itself.
-            Ok(_) | Err(Classified::OtherState(_)) => self.after_cancel(claim, &id).await,
-            Err(Classified::Missing) => missing(order.id, &id),
-            Err(other) => retry(&other),
-        };
-        if matches!(verdict, Verdict::Done(_)) {
-            self.limiter.give_back(order.id).await?;
-        }
-        Ok(verdict)
+        self.flow(claim, order, "").undo().await
     }
 
     async fn probe(&self, claim: &Claim, order: &OrderView, _: &Ledger) -> Result<Verdict, Error> {
-        let id = match known(claim)? {
-            Known::Intent(id) => id,
-            Known::Refused(refusal) => return Ok(Verdict::refused(refusal)),
-            Known::Nothing => return Ok(Verdict::unknown("not_found", "No payment is known.")),
-        };
-        let intent = match self.client.retrieve(&id).await {
-            Ok(intent) => intent,
-            Err(Classified::Missing) => return Ok(missing(order.id, &id)),
-            Err(other) => return Ok(retry(&other)),
-        };
-        Ok(match next(&intent, order.total) {
-            Next::Done(output) => Verdict::Done(Some(output)),
-            Next::Wait(output) => Verdict::Waiting(output),
-            // Cancelled at the provider: it can never come into force.
-            Next::Refuse(refusal) => {
-                let limit = self.limiter.give_back(order.id).await?;
-                Verdict::refused(limit.unwrap_or(refusal))
-            }
-            // It failed, but a twin could still confirm it: no is said once that is impossible.
-            Next::Cancel(refusal) => {
-                let verdict = Verdict::refused(refusal);
-                match self.refuse(claim, order, &id, verdict).await? {
-                    Step::End(verdict) => verdict,
-                    Step::Look(seen) => match next(&seen, order.total) {
-                        Next::Done(output) => Verdict::Done(Some(output)),
-                        _ => not_yet(),
-                    },
-                }
-            }
-            Next::Confirm => {
-                Verdict::unknown("payment_not_confirmed", "The payment is not confirmed.")
-            }
-            Next::NotYet => not_yet(),
-            Next::Strange(code) => Verdict::unknown(code, "The payment is in an unexpected state."),
-        })
+        self.flow(claim, order, "").probe().await
     }
 }
 
-impl Pay {
-    /// An intent that could not be cancelled: refunds it if it has succeeded.
-    async fn after_cancel(&self, claim: &Claim, id: &IntentId) -> Verdict {
-        match self.client.retrieve(id).await {
-            Ok(intent) => match intent.status {
-                Status::Canceled => Verdict::done(),
-                Status::Succeeded => self.refund(claim, id).await,
-                _ => not_yet(),
-            },
-            Err(error) => retry(&error),
-        }
+impl OutsideIds for Ledger {
+    async fn store(&self, claim: &Claim, outside_id: &str) -> Result<bool, Error> {
+        self.store_outside_id(claim, outside_id).await
     }
-}
-
-/// The key of what may be refused today and accepted tomorrow (a cancel while the bank thinks, a
-/// refund during a dispute): each attempt has its own, or the provider would repeat the refusal that
-/// it stored with the key. What keeps these from being done twice is the state of the intent.
-fn attempt_key(claim: &Claim) -> String {
-    format!("{}/{}", claim.command.effect_key, claim.command.id)
 }

@@ -5,7 +5,6 @@ use crate::{
     Error,
     lease::{Lease, plan},
     metrics::METRICS,
-    signal,
     store::{
         lease::{Acquire, MakePartitions, Release, Renew, SignOff},
         row::{LiveIds, ReadLive},
@@ -14,7 +13,6 @@ use crate::{
 };
 use contract::SagaId;
 use diesel_async::RunQueryDsl;
-use saga::Input;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -30,7 +28,7 @@ impl Orchestrator {
     pub(super) async fn housekeep(&mut self, round: u32) {
         self.new_session();
         let sent_before: Vec<SagaId> = match self.send_all_again {
-            true => self.sagas.outstanding(),
+            true => self.owner.outstanding(),
             false => Vec::new(),
         };
         match self.mind_leases().await {
@@ -65,10 +63,10 @@ impl Orchestrator {
     /// Without a renewal for a whole lease, others own what was ours.
     fn forget_expired(&mut self) {
         let lease = Duration::from_millis(self.parts.config.lease_ms);
-        if self.renewed.elapsed() > lease && !self.held.is_empty() {
-            let shards: Vec<i16> = self.held.drain().map(|(shard, _)| shard).collect();
+        if self.renewed.elapsed() > lease && !self.owner.shards().is_empty() {
+            let shards = self.owner.shards();
             tracing::warn!(?shards, "the leases are over");
-            self.sagas.forget_shards(&shards);
+            self.owner.lose(&shards);
             self.parts.bus.bind_shards(&[]);
         }
     }
@@ -77,8 +75,8 @@ impl Orchestrator {
         let lease_ms = i64::try_from(self.parts.config.lease_ms).unwrap_or(i64::MAX);
         let node = self.parts.node.clone();
         let reply_queue = self.parts.bus.state().borrow().reply_queue.clone();
-        let held: Vec<(i16, i64)> = self.held.iter().map(|(s, e)| (*s, *e)).collect();
-        let live = self.sagas.before_pivot();
+        let held = self.owner.held();
+        let live = self.owner.before_pivot();
         let renew = Renew {
             node: node.clone(),
             lease_ms,
@@ -108,11 +106,7 @@ impl Orchestrator {
             })
             .collect();
         let plan = plan(&leases, &held, &node, others);
-        let own_name = |shard: &i16| {
-            let lease = leases.iter().find(|lease| lease.shard == *shard);
-            lease.is_some_and(|lease| lease.owner.as_deref() == Some(&node))
-        };
-        self.fenced = plan.lost.iter().any(own_name);
+        self.fenced = plan.fenced;
         self.lose(&plan.lost);
         if self.fenced {
             return Ok(());
@@ -140,10 +134,10 @@ impl Orchestrator {
         }
         METRICS
             .live
-            .set(i64::try_from(self.sagas.len()).unwrap_or(i64::MAX));
+            .set(i64::try_from(self.owner.live()).unwrap_or(i64::MAX));
         METRICS
             .shards
-            .set(i64::try_from(self.held.len()).unwrap_or(i64::MAX));
+            .set(i64::try_from(self.owner.shards().len()).unwrap_or(i64::MAX));
         Ok(())
     }
 
@@ -152,8 +146,7 @@ impl Orchestrator {
             return;
         }
         tracing::info!(?shards, "shards given up");
-        self.held.retain(|shard, _| !shards.contains(shard));
-        self.sagas.forget_shards(shards);
+        self.owner.lose(shards);
         self.bind();
     }
 
@@ -169,7 +162,7 @@ impl Orchestrator {
         // Not held before they are read: should that fail, they are taken once more.
         let rows = ReadLive { shards }.load(&mut connection).await?;
         drop(connection);
-        self.held.extend(got.iter().copied());
+        self.owner.acquired(got);
         self.bind();
         let loaded = self.take_in(rows).await.into_ids();
         tracing::info!(sagas = loaded.len(), "live sagas loaded");
@@ -178,13 +171,12 @@ impl Orchestrator {
     }
 
     fn bind(&self) {
-        let shards: Vec<i16> = self.held.keys().copied().collect();
-        self.parts.bus.bind_shards(&shards);
+        self.parts.bus.bind_shards(&self.owner.shards());
     }
 
     /// Applies the signals of our sagas, and learns of sagas whose first reply is yet to come.
     pub(super) async fn look_around(&mut self) {
-        if self.held.is_empty() {
+        if self.owner.shards().is_empty() {
             return;
         }
         let found = self.look().await;
@@ -196,18 +188,12 @@ impl Orchestrator {
     }
 
     async fn look(&mut self) -> Result<Vec<Given>, Error> {
-        let shards: Vec<i16> = self.held.keys().copied().collect();
+        let shards = self.owner.shards();
         let mut connection = self.parts.pool.get().await?;
         let rows: Vec<(Uuid, Uuid, i16, String, Option<Value>)> =
             LookAround::at(shards).load(&mut connection).await?;
         drop(connection);
-        let mut unknown: Vec<SagaId> = rows
-            .iter()
-            .map(|row| SagaId(row.1))
-            .filter(|saga| !self.sagas.contains(*saga))
-            .collect();
-        unknown.sort();
-        unknown.dedup();
+        let unknown = self.owner.unknown(rows.iter().map(|row| SagaId(row.1)));
         if !unknown.is_empty() {
             // Their first commands are on their way; their timers mind them from now on.
             self.load(&unknown).await?;
@@ -215,40 +201,29 @@ impl Orchestrator {
         let signals = rows.into_iter().filter(|row| row.2 != 0);
         Ok(signals
             .filter_map(|(signal, saga, kind, step, says)| {
-                let input = self.heard(SagaId(saga), kind, &step, says.as_ref())?;
-                Some(Given::signal(signal, SagaId(saga), input, says))
+                let saga = SagaId(saga);
+                let input = self.owner.signal(saga, kind, &step, says.as_ref())?;
+                Some(Given::signal(signal, saga, input, says))
             })
             .collect())
     }
 
-    /// What a signal says to its saga; `None` if this program does not know its kind.
-    fn heard(&self, saga: SagaId, kind: i16, step: &str, says: Option<&Value>) -> Option<Input> {
-        let number = || {
-            let owned = self.sagas.get(saga)?;
-            let definition = self.parts.definitions.get(owned.instance.definition)?;
-            let step = definition.steps.iter().find(|s| s.name.as_str() == step)?;
-            Some(step.number)
-        };
-        // An ended saga is not in memory: any number will do, the signal is late.
-        signal::input(kind, number().unwrap_or(u8::MAX), says)
-    }
-
-    /// All live sagas of our shards that are not in memory, should any have slipped through.
+    /// All live sagas of our shards that are not in memory, or not as they are stored, should any have
+    /// slipped through. Where their replies went is not known, so their commands are sent again.
     async fn scan(&mut self) -> Result<(), Error> {
-        let shards: Vec<i16> = self.held.keys().copied().collect();
+        let shards = self.owner.shards();
         if shards.is_empty() {
             return Ok(());
         }
         let mut connection = self.parts.pool.get().await?;
-        let ids: Vec<Uuid> = LiveIds { shards }.load(&mut connection).await?;
+        let live: Vec<(Uuid, i32)> = LiveIds { shards }.load(&mut connection).await?;
         drop(connection);
-        let unknown: Vec<SagaId> = ids
-            .into_iter()
-            .map(SagaId)
-            .filter(|id| !self.sagas.contains(*id))
-            .collect();
-        if !unknown.is_empty() {
-            self.load(&unknown).await?;
+        let live = live.into_iter().map(|(id, rev)| (SagaId(id), rev));
+        let outdated = self.owner.outdated(live);
+        if !outdated.is_empty() {
+            tracing::info!(sagas = outdated.len(), "sagas were not known as they are");
+            self.load(&outdated).await?;
+            self.send_again(outdated, "loaded").await;
         }
         Ok(())
     }
@@ -273,10 +248,9 @@ impl Orchestrator {
     pub(super) async fn sign_off(&self) {
         let gone = async {
             let mut connection = self.parts.pool.get().await?;
-            let shards = self.held.keys().copied().collect();
             Release {
                 node: self.parts.node.clone(),
-                shards,
+                shards: self.owner.shards(),
             }
             .execute(&mut connection)
             .await?;

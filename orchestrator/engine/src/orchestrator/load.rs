@@ -2,14 +2,13 @@
 
 use super::{Orchestrator, settle::Given};
 use crate::{
-    Error,
+    Error, Taken,
     metrics::METRICS,
     store::row::{Hold, ReadSagas, Row},
     trace,
 };
 use contract::SagaId;
 use diesel_async::RunQueryDsl;
-use saga::{Definition, Instance, TimestampMs};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -45,13 +44,7 @@ impl Orchestrator {
 
     /// Reads the sagas that are not in memory.
     pub(super) async fn load_missing(&mut self, given: &[Given]) -> Result<Found, Error> {
-        let mut missing: Vec<SagaId> = given
-            .iter()
-            .map(|one| one.saga)
-            .filter(|id| !self.sagas.contains(*id))
-            .collect();
-        missing.sort_unstable();
-        missing.dedup();
+        let missing = self.owner.unknown(given.iter().map(|one| one.saga));
         if missing.is_empty() {
             return Ok(Found::default());
         }
@@ -65,20 +58,19 @@ impl Orchestrator {
         for row in rows {
             let (id, shard, trace_id) = (row.id(), row.shard(), row.trace_id());
             found.rows.insert(id, row.ended());
-            if !self.held.contains_key(&shard) {
+            if !self.owner.holds(shard) {
                 continue;
             }
-            match row.into_instance() {
-                Ok(saga) => match self.parts.definitions.get(saga.definition) {
-                    Some(definition) => {
-                        let decided_at = first_decided_at(definition, &saga);
-                        self.sagas.put(saga, shard, decided_at);
-                    }
-                    None => {
-                        tracing::error!(saga_id = %id, trace_id = trace::id(trace_id), definition = saga.definition, "unknown definition; held");
-                        unreadable.push(id.0);
-                    }
-                },
+            let taken = row.into_instance().map(|saga| {
+                let definition = saga.definition;
+                (self.owner.take_in(saga, shard), definition)
+            });
+            match taken {
+                Ok((Taken::In | Taken::NotOurs, _)) => {}
+                Ok((Taken::UnknownDefinition, definition)) => {
+                    tracing::error!(saga_id = %id, trace_id = trace::id(trace_id), definition, "unknown definition; held");
+                    unreadable.push(id.0);
+                }
                 Err(column) => {
                     tracing::error!(saga_id = %id, trace_id = trace::id(trace_id), column, "unreadable row; held");
                     unreadable.push(id.0);
@@ -102,13 +94,4 @@ impl Orchestrator {
             tracing::error!(%error, "sagas that cannot be read could not be marked as held");
         }
     }
-}
-
-/// When a saga's first command was decided: at its start, which its deadline tells. Of a later command
-/// only the process knows that decided it.
-fn first_decided_at(definition: &Definition, saga: &Instance) -> Option<TimestampMs> {
-    (saga.rev == 1).then(|| {
-        saga.deadline
-            .saturating_sub(i64::from(definition.deadline_ms))
-    })
 }

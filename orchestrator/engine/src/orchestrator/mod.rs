@@ -19,19 +19,16 @@ mod load;
 mod publish;
 mod settle;
 
-use crate::{Config, Error, client, definitions::Definitions, metrics::METRICS, sagas::Sagas};
+use crate::{Config, Error, Owner, client, definitions::Definitions, metrics::METRICS};
 use bus::{Acker, Bus, ReplyDelivery};
 use contract::SagaId;
 use database::{Clock, Pool};
 use publish::Publisher;
 use runtime::health::Check;
-use saga::{Answers, Input, InputKind, ReplyInput, TimestampMs};
+use saga::{Input, InputKind, ReplyInput};
 use serde_json::Value;
 use settle::Given;
-use std::{
-    collections::{HashMap, HashSet},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -74,16 +71,13 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
     let replies = parts.bus.consume_replies(parts.config.prefetch);
     let publisher = Publisher::new(&parts.config, parts.bus.clone());
     Orchestrator {
+        owner: Owner::new(parts.definitions.clone()),
         parts,
         clock: Clock::new(now_ms),
-        sagas: Sagas::default(),
-        held: HashMap::new(),
         renewed: Instant::now(),
         session: 0,
         send_all_again: false,
         fenced: false,
-        doubtful: HashSet::new(),
-        answers: Answers::default(),
         seed: rand::random(),
         publisher,
         shutdown,
@@ -95,9 +89,8 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
 struct Orchestrator {
     parts: Parts,
     clock: Clock,
-    sagas: Sagas,
-    /// Shards held, with their epochs.
-    held: HashMap<i16, i64>,
+    /// What it knows of its sagas, and what it decides.
+    owner: Owner,
     /// When the last renewal went through.
     renewed: Instant,
     /// The session with the broker that was last seen.
@@ -106,10 +99,6 @@ struct Orchestrator {
     send_all_again: bool,
     /// A younger process with our name has taken our shards.
     fenced: bool,
-    /// Sagas read back after a commit whose outcome was not known.
-    doubtful: HashSet<SagaId>,
-    /// How long answers take: tells a backlog from a loss.
-    answers: Answers,
     seed: u64,
     publisher: Publisher,
     shutdown: CancellationToken,
@@ -179,7 +168,7 @@ impl Orchestrator {
     }
 
     async fn sleep_until_due(&self) {
-        match self.sagas.next_wake() {
+        match self.owner.next_wake() {
             None => std::future::pending().await,
             Some(at) => {
                 let ms = at.saturating_sub(self.clock.now_ms()).max(0);
@@ -201,24 +190,11 @@ impl Orchestrator {
         (given, ackers, look)
     }
 
-    /// Sagas whose time has come, without those whose command is only late.
+    /// Sagas whose time has come.
     fn due(&mut self) -> Vec<Given> {
         let now = self.clock.now_ms();
-        let mut given = Vec::new();
-        for id in self.sagas.due(now, self.parts.config.batch_max) {
-            match self.late_by(id, now) {
-                Some(pause) => self.sagas.postpone(id, now.saturating_add(pause)),
-                None => given.push(Given::wake(id)),
-            }
-        }
-        given
-    }
-
-    fn late_by(&self, id: SagaId, now: TimestampMs) -> Option<i64> {
-        let owned = self.sagas.get(id)?;
-        let definition = self.parts.definitions.get(owned.instance.definition)?;
-        self.answers
-            .explain_silence(definition, &owned.instance, owned.decided_at, now)
+        let due = self.owner.due(now, self.parts.config.batch_max);
+        due.into_iter().map(Given::wake).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Orchestrator, count_input, load::Found, publish::Outgoing};
 use crate::{
-    Error,
+    Answered, Error, Owner,
     command::Sender,
     metrics::METRICS,
     store::{
@@ -15,7 +15,7 @@ use bus::{Acker, Parked};
 use chrono::DateTime;
 use contract::{Envelope, Event, MessageId, Reply, SagaId};
 use diesel_async::RunQueryDsl;
-use saga::{Illegal, Input, Now, Plan, Settlement, Write, current, settle};
+use saga::{Definition, Illegal, Input, Now, Plan, Settlement, Write};
 use serde_json::Value;
 use std::{
     collections::HashSet,
@@ -76,11 +76,7 @@ impl Orchestrator {
                         self.hold_culprit(alone, &error).await;
                     }
                     // Whether it was committed is not known: nothing cached may be believed.
-                    for one in &part {
-                        if self.sagas.forget(one.saga).is_some() {
-                            self.doubtful.insert(one.saga);
-                        }
-                    }
+                    self.owner.commit_failed(part.iter().map(|one| one.saga));
                     failures = failures.saturating_add(1);
                     if error.is_transient() {
                         METRICS.batches_retried.inc();
@@ -105,10 +101,10 @@ impl Orchestrator {
 
     /// A batch that the database refuses is halved until the culprit stands alone; its saga is held.
     async fn hold_culprit(&self, culprit: &Given, error: &Error) {
-        let saga = self.sagas.get(culprit.saga);
+        let saga = self.owner.saga(culprit.saga);
         tracing::error!(
             saga_id = %culprit.saga,
-            trace_id = saga.map(|owned| trace::id(owned.instance.trace_id)),
+            trace_id = saga.map(|saga| trace::id(saga.trace_id)),
             %error,
             source = ?std::error::Error::source(error),
             "the database refuses this saga's change; held"
@@ -132,75 +128,42 @@ impl Orchestrator {
             .iter()
             .map(|one| (one.saga, one.input.clone()))
             .collect();
-        let definitions = &self.parts.definitions;
-        let plan = settle(
-            |id| {
-                let owned = self
-                    .sagas
-                    .get(id)
-                    .filter(|owned| !owned.instance.flags.held)?;
-                Some((
-                    definitions.get(owned.instance.definition)?.as_ref(),
-                    &owned.instance,
-                ))
-            },
-            &inputs,
-            now,
-        );
+        let plan = self.owner.settle(&inputs, now);
         METRICS
             .batch
             .with_label_values(&["inputs"])
             .observe(count(given.len()));
-        let moved = self.commit(&plan, given).await?;
+        let moved = Owner::moved_by(&plan, self.commit(&plan, given).await)?;
         METRICS
             .settle_seconds
             .observe(begun.elapsed().as_secs_f64());
 
-        let mut conflicts = Vec::new();
+        let mut conflicts = HashSet::new();
         for write in plan.writes {
-            if moved.contains(&write.next.id.0) {
+            if moved.contains(&write.next.id) {
                 self.moved(write, now.ms, outgoing);
             } else {
-                conflicts.push(write.next.id);
+                conflicts.insert(write.next.id);
             }
         }
-        let unreadable = given
-            .iter()
-            .zip(&plan.settlements)
-            .filter_map(|(one, settlement)| {
-                (*settlement == Settlement::Refused(Illegal::UnknownStep)).then_some(one.saga)
-            });
-        let unreadable: Vec<SagaId> = unreadable.collect();
-        if !unreadable.is_empty() {
-            self.hold(unreadable.iter().map(|id| id.0).collect()).await;
-            for id in unreadable {
-                let saga = self.sagas.forget(id);
-                tracing::error!(
-                    saga_id = %id,
-                    trace_id = saga.map(|owned| trace::id(owned.instance.trace_id)),
-                    "the definition lacks the step that the saga is at; held"
-                );
-            }
-        }
-        for (one, settlement) in given.iter().zip(&plan.settlements) {
-            // Its timer is gone from the heap: whatever made it early, it must not sleep for ever.
-            if *settlement == Settlement::Refused(Illegal::NotDue)
-                && let Some(at) = self
-                    .sagas
-                    .get(one.saga)
-                    .and_then(|owned| owned.instance.wake_at)
-            {
-                self.sagas.postpone(one.saga, at);
-            }
-        }
-        self.send_doubtful(given).await;
-        self.mark_applied(given, &plan.settlements, &found, &conflicts)
+        let settlements = &plan.settlements;
+        self.mark_applied(given, settlements, &found, &conflicts)
             .await;
-        self.park_strays(given, &plan.settlements, &found).await;
-        Ok(self.after_conflicts(conflicts, given))
+        self.park_strays(given, settlements, &found).await;
+        let aftermath = self.owner.finish(&inputs, settlements, &conflicts);
+        if !aftermath.hold.is_empty() {
+            for (saga, trace_id) in &aftermath.hold {
+                tracing::error!(saga_id = %saga, trace_id = trace::id(*trace_id), "the definition lacks the step that the saga is at; held");
+            }
+            self.hold(aftermath.hold.iter().map(|(id, _)| id.0).collect())
+                .await;
+        }
+        self.send_again(aftermath.send_again, "loaded").await;
+        let again = given.iter().filter(|one| conflicts.contains(&one.saga));
+        Ok(again.cloned().collect())
     }
 
-    async fn commit(&self, plan: &Plan, given: &[Given]) -> Result<HashSet<Uuid>, Error> {
+    async fn commit(&self, plan: &Plan, given: &[Given]) -> Result<HashSet<SagaId>, Error> {
         if plan.writes.is_empty() {
             return Ok(HashSet::new());
         }
@@ -217,22 +180,20 @@ impl Orchestrator {
         if let Some((_, now_ms)) = moved.last() {
             self.clock.observe(*now_ms);
         }
-        Ok(moved.into_iter().map(|(id, _)| id).collect())
+        Ok(moved.into_iter().map(|(id, _)| SagaId(id)).collect())
     }
 
     /// What follows in memory and on the bus from a committed write.
     fn moved(&mut self, write: Write, now_ms: i64, outgoing: &mut Outgoing) {
-        let id = write.next.id;
-        self.doubtful.remove(&id);
-        self.measure(&write, now_ms);
-        let Some(definition) = self.parts.definitions.get(write.next.definition) else {
+        let (id, state, trace_id) = (write.next.id, write.next.state, write.next.trace_id);
+        let reason = write.next.reason.clone().filter(|_| state.is_end());
+        let Some(definition) = self.owner.definition(write.next.definition).cloned() else {
             return;
         };
-        let sender = self.sender(now_ms);
-        if let (Some(sender), Some(send)) = (&sender, write.send) {
+        if let (Some(sender), Some(send)) = (self.sender(now_ms), write.send) {
             outgoing
                 .commands
-                .extend(sender.command(definition, &write.next, send));
+                .extend(sender.command(&definition, &write.next, send));
         }
         if let Some(status) = write.status {
             let event = MessageId::new();
@@ -246,87 +207,21 @@ impl Orchestrator {
                 traceparent: Some(trace::parent(write.next.trace_id, event)),
             });
         }
-        let (shard, decided_at, had_attention, seq) = match self.sagas.get(id) {
-            Some(owned) => (
-                owned.shard,
-                owned.decided_at,
-                owned.instance.flags.attention,
-                owned.instance.seq,
-            ),
-            None => (0, None, false, 0),
-        };
-        if write.next.flags.attention && !had_attention {
+        let moved = self.owner.committed(write, now_ms);
+        for answered in &moved.answers {
+            measure(&definition, answered);
+        }
+        if moved.asks_for_attention {
             METRICS.attention.inc();
-            tracing::warn!(
-                saga_id = %id,
-                trace_id = trace::id(write.next.trace_id),
-                state = write.next.state.name(),
-                "a saga needs a person's attention"
-            );
+            tracing::warn!(saga_id = %id, trace_id = trace::id(trace_id), state = state.name(), "a saga needs a person's attention");
         }
-        if write.next.state.is_end() {
-            METRICS
-                .ended
-                .with_label_values(&[write.next.state.name()])
-                .inc();
-            tracing::info!(
-                saga_id = %id,
-                trace_id = trace::id(write.next.trace_id),
-                state = write.next.state.name(),
-                reason = write.next.reason,
-                "a saga has ended"
-            );
+        if state.is_end() {
+            METRICS.ended.with_label_values(&[state.name()]).inc();
+            tracing::info!(saga_id = %id, trace_id = trace::id(trace_id), state = state.name(), reason, "a saga has ended");
         }
-        if write.next.resends > 0 && write.next.seq == seq && write.send.is_some() {
+        if moved.overdue {
             METRICS.resends.with_label_values(&["overdue"]).inc();
         }
-        let decided_at = if write.next.seq == seq {
-            decided_at
-        } else {
-            Some(now_ms)
-        };
-        self.sagas.put(write.next, shard, decided_at);
-    }
-
-    /// How long answers take, for the metrics and for telling a backlog from a loss.
-    fn measure(&mut self, write: &Write, now_ms: i64) {
-        let Some(owned) = self.sagas.get(write.next.id) else {
-            return;
-        };
-        let decided_at = owned.decided_at;
-        for one in &write.applied {
-            let (Some(cursor), Some(outcome)) = (one.log.cursor, one.log.outcome) else {
-                continue;
-            };
-            let Some(age) = decided_at.map(|at| now_ms.saturating_sub(at)) else {
-                continue;
-            };
-            self.answers.heard(cursor.step, cursor.kind, age, now_ms);
-            let step = self
-                .parts
-                .definitions
-                .get(write.next.definition)
-                .and_then(|definition| definition.step(cursor.step));
-            if let Some(step) = step {
-                let labels = [step.name.as_str(), cursor.kind.name(), outcome.name()];
-                let seconds = Duration::from_millis(age.max(0).cast_unsigned()).as_secs_f64();
-                METRICS
-                    .step_seconds
-                    .with_label_values(&labels)
-                    .observe(seconds);
-            }
-        }
-    }
-
-    /// Sagas read back after a commit whose outcome was not known: what they are at may never have
-    /// been sent.
-    async fn send_doubtful(&mut self, given: &[Given]) {
-        let doubtful: Vec<SagaId> = given
-            .iter()
-            .map(|one| one.saga)
-            .filter(|id| self.doubtful.remove(id))
-            .collect();
-        self.send_again(doubtful, "loaded").await;
     }
 
     /// Sends the current commands of sagas again, in the background; not of those that are held.
@@ -337,12 +232,8 @@ impl Orchestrator {
         let commands: Vec<_> = sagas
             .into_iter()
             .filter_map(|id| {
-                let saga = &self.sagas.get(id)?.instance;
-                if saga.flags.held {
-                    return None;
-                }
-                let definition = self.parts.definitions.get(saga.definition)?;
-                sender.command(definition, saga, current(definition, saga)?)
+                let (definition, saga, send) = self.owner.current(id)?;
+                sender.command(definition, saga, send)
             })
             .collect();
         METRICS
@@ -357,7 +248,7 @@ impl Orchestrator {
         given: &[Given],
         settlements: &[Settlement],
         found: &Found,
-        conflicts: &[SagaId],
+        conflicts: &HashSet<SagaId>,
     ) {
         let mut ids = Vec::new();
         for (one, settlement) in given.iter().zip(settlements) {
@@ -369,15 +260,11 @@ impl Orchestrator {
                 Settlement::UnknownSaga => "unknown",
             };
             count_input(one.input.kind(), name);
-            // One that is early stays; one of a saga that is held or elsewhere stays as well.
-            let over = match settlement {
-                Settlement::Applied => !conflicts.contains(&one.saga),
-                Settlement::Refused(why) => *why != Illegal::SignalEarly,
-                Settlement::UnknownSaga => {
-                    !self.sagas.contains(one.saga) && found.is_over(one.saga)
-                }
-            };
-            ids.extend(one.signal.filter(|_| over));
+            let over = found.is_over(one.saga);
+            let settled = self
+                .owner
+                .is_settled(one.saga, *settlement, conflicts, over);
+            ids.extend(one.signal.filter(|_| settled));
         }
         if ids.is_empty() {
             return;
@@ -401,7 +288,7 @@ impl Orchestrator {
             .filter(|(one, settlement)| {
                 **settlement == Settlement::UnknownSaga
                     && !found.exists(one.saga)
-                    && !self.sagas.contains(one.saga)
+                    && !self.owner.knows(one.saga)
             })
             .filter_map(|(one, _)| {
                 Some(Parked {
@@ -418,23 +305,6 @@ impl Orchestrator {
         }
     }
 
-    /// The inputs of sagas that somebody else moved meanwhile: once more against what is stored now.
-    /// The second time finds them stale or applies them; a saga whose shard is not ours is dropped.
-    fn after_conflicts(&mut self, conflicts: Vec<SagaId>, given: &[Given]) -> Vec<Given> {
-        if conflicts.is_empty() {
-            return Vec::new();
-        }
-        let conflicts: HashSet<SagaId> = conflicts.into_iter().collect();
-        for id in &conflicts {
-            self.sagas.forget(*id);
-        }
-        given
-            .iter()
-            .filter(|one| conflicts.contains(&one.saga))
-            .cloned()
-            .collect()
-    }
-
     /// Where replies come now; `None` without a session, and then nothing is worth sending.
     fn sender(&self, now_ms: i64) -> Option<Sender> {
         let state = self.parts.bus.state();
@@ -445,6 +315,23 @@ impl Orchestrator {
             now_ms,
         })
     }
+}
+
+/// How long an answer took.
+fn measure(definition: &Definition, answered: &Answered) {
+    let Some(step) = definition.step(answered.step) else {
+        return;
+    };
+    let labels = [
+        step.name.as_str(),
+        answered.kind.name(),
+        answered.outcome.name(),
+    ];
+    let age = Duration::from_millis(answered.age_ms.max(0).cast_unsigned());
+    METRICS
+        .step_seconds
+        .with_label_values(&labels)
+        .observe(age.as_secs_f64());
 }
 
 /// Parts of at most `most`, none read yet. The first is last, for it is taken first: the inputs of a

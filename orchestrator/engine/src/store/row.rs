@@ -184,11 +184,11 @@ database::statement! {
 }
 
 database::statement! {
-    /// Ids of the live sagas of some shards.
+    /// Ids and revisions of the live sagas of some shards.
     pub(crate) struct LiveIds {
         shards: Vec<i16> => diesel::sql_types::Array<SmallInt>,
-    } -> SqlUuid =
-    "SELECT s.id FROM sagas s WHERE s.shard = ANY ({shards}) AND NOT s.ended"
+    } -> (SqlUuid, Integer) =
+    "SELECT s.id, s.rev FROM sagas s WHERE s.shard = ANY ({shards}) AND NOT s.ended"
 }
 
 database::statement! {

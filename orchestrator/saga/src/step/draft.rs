@@ -1,8 +1,13 @@
 //! A transition in the making: what an input does to the state, move by move.
 
 use super::{Illegal, InputKind, Log, Now, ReplyInput, Send, SignalKind, Transition};
-use crate::{Class, Cursor, Definition, Instance, ProbeMode, State, StepDefinition, TimestampMs};
-use contract::{CODE_MAX_CHARS, Outcome, Refusal, StepKind};
+use crate::{
+    Class, Cursor, Definition, Instance, ProbeMode, State, StepDefinition, Steps, TimestampMs,
+};
+use contract::{
+    CODE_MAX_CHARS, Outcome, Refusal, StepKind,
+    planted::{self, Bug, planted},
+};
 
 /// Whether a new phase begins (with time of its own) or the running one goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,7 +26,7 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(super) fn reply(&mut self, reply: &ReplyInput) -> Result<(), Illegal> {
         let cursor = match self.next.cursor {
-            Some(cursor) if cursor.outstanding && reply.seq == self.next.seq => cursor,
+            Some(cursor) if cursor.outstanding && self.is_current(reply.seq) => cursor,
             _ => return Err(Illegal::Stale),
         };
         let step = self.step_at(cursor)?;
@@ -65,14 +70,14 @@ impl<'a> Draft<'a> {
                     .reason
                     .get_or_insert_with(|| code(Refusal::DeadlineExceeded));
             } else {
-                self.compensate(Refusal::DeadlineExceeded.code());
+                self.deadline_passed();
                 return Ok(());
             }
         }
         if !cursor.outstanding {
             self.command(step, cursor.kind, cursor.attempt, Budget::Running);
         } else if self.budget_passed() {
-            self.spent(step, cursor);
+            self.exhausted(step, cursor);
         } else {
             self.resend(step, cursor);
         }
@@ -84,6 +89,10 @@ impl<'a> Draft<'a> {
         let cursor = self.next.cursor.ok_or(Illegal::SignalLate)?;
         match self.next.state {
             State::Waiting if cursor.step == number => {
+                if kind == SignalKind::Nudge && planted(Bug::NudgeBelieved) {
+                    self.step_done(step);
+                    return Ok(());
+                }
                 let asks = match (kind, step.probe_mode) {
                     (SignalKind::Nudge, ProbeMode::Read) => StepKind::Probe,
                     (SignalKind::Decision, _) | (_, ProbeMode::Redo) => StepKind::Do,
@@ -106,7 +115,7 @@ impl<'a> Draft<'a> {
             return Err(Illegal::PivotDone);
         }
         let outstanding = self.next.cursor.is_some_and(|cursor| cursor.outstanding);
-        if self.next.pivot_maybe() && outstanding {
+        if self.next.pivot_maybe() && outstanding && !planted(Bug::EndOverridesPivot) {
             self.next.reason = Some(reason.to_owned()); // the pivot's outcome decides
         } else {
             self.compensate(reason);
@@ -119,6 +128,9 @@ impl<'a> Draft<'a> {
     pub(super) fn step_done(&mut self, step: &'a StepDefinition) {
         self.end_wait();
         self.next.done.insert(step.number);
+        if planted(Bug::BitAtReply) {
+            self.next.maybe_in_force.insert(step.number);
+        }
         if step.class == Class::Pivot {
             self.next.reason = None; // an ending that waited is refused
         }
@@ -143,6 +155,17 @@ impl<'a> Draft<'a> {
     fn unknown(&mut self, step: &'a StepDefinition, cursor: Cursor, reply: &ReplyInput) {
         if step.class == Class::Retriable {
             self.retry(step, cursor, reply);
+        } else if planted(Bug::UnknownIsFailure) {
+            self.step_rejected(step, None);
+        } else {
+            self.spent(step, cursor);
+        }
+    }
+
+    /// The tries are spent; the last of them may have had its effect.
+    fn exhausted(&mut self, step: &'a StepDefinition, cursor: Cursor) {
+        if planted(Bug::ExhaustedIsFailure) && cursor.kind == StepKind::Do {
+            self.step_rejected(step, None);
         } else {
             self.spent(step, cursor);
         }
@@ -152,7 +175,7 @@ impl<'a> Draft<'a> {
     fn spent(&mut self, step: &'a StepDefinition, cursor: Cursor) {
         match cursor.kind {
             StepKind::Undo => self.undo_failed(step),
-            StepKind::Do if self.next.reason.is_none() => {
+            StepKind::Do if self.next.reason.is_none() && !planted(Bug::ProbeSkipped) => {
                 self.command(step, StepKind::Probe, 1, Budget::Fresh);
             }
             // Still unknown, or an ending waits: undone from this step on.
@@ -174,7 +197,7 @@ impl<'a> Draft<'a> {
         let at = self.now.ms.saturating_add(delay);
         let in_time = self.next.budget_until.is_none_or(|until| at < until);
         if !in_time || !policy.allows_after(cursor.attempt) {
-            return self.spent(step, cursor);
+            return self.exhausted(step, cursor);
         }
         if step
             .attention_after
@@ -221,6 +244,18 @@ impl<'a> Draft<'a> {
         }
     }
 
+    fn is_current(&self, seq: i32) -> bool {
+        seq == self.next.seq || planted(Bug::ReplyToAnyCommand)
+    }
+
+    fn deadline_passed(&mut self) {
+        if planted(Bug::DeadlineKills) {
+            self.rest(State::Compensated);
+        } else {
+            self.compensate(Refusal::DeadlineExceeded.code());
+        }
+    }
+
     // Undoing.
 
     fn compensate(&mut self, reason: &str) {
@@ -234,7 +269,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn undo_next(&mut self) {
         let open = self.next.maybe_in_force.without(self.next.failed_undo);
-        if let Some(last) = self.definition.last_of(open) {
+        if let Some(last) = self.to_undo_first(open) {
             self.command(last, StepKind::Undo, 1, Budget::Fresh);
         } else if self.next.maybe_in_force.is_empty() {
             self.rest(State::Compensated);
@@ -246,6 +281,15 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Undos run in reverse order.
+    fn to_undo_first(&self, open: Steps) -> Option<&'a StepDefinition> {
+        if planted(Bug::UndoInOrder) {
+            let mut steps = self.definition.steps.iter();
+            return steps.find(|step| open.contains(step.number));
+        }
+        self.definition.last_of(open)
+    }
+
     fn undone(&mut self, step: &StepDefinition) {
         self.next.maybe_in_force.remove(step.number);
         self.next.done.remove(step.number);
@@ -255,6 +299,11 @@ impl<'a> Draft<'a> {
     fn undo_failed(&mut self, step: &StepDefinition) {
         self.next.failed_undo.insert(step.number);
         self.ask_for_attention();
+        if planted(Bug::UndoStopsAtFailure) {
+            self.next.cursor = None;
+            self.next.wake_at = None;
+            return;
+        }
         self.undo_next();
     }
 
@@ -280,7 +329,7 @@ impl<'a> Draft<'a> {
             StepKind::Probe => step.probe_policy.budget_ms,
             StepKind::Do => step.do_policy.budget_ms,
         };
-        if kind == StepKind::Do {
+        if kind == StepKind::Do && !planted(Bug::BitAtReply) {
             self.next.maybe_in_force.insert(step.number);
         }
         if kind != StepKind::Undo {
@@ -295,6 +344,7 @@ impl<'a> Draft<'a> {
     fn resend(&mut self, step: &'a StepDefinition, cursor: Cursor) {
         self.next.resends = self.next.resends.saturating_add(1);
         self.await_answer(step, cursor.kind, cursor.attempt);
+        self.send = self.send.filter(|_| !planted(Bug::NoResendWhenDue));
     }
 
     fn await_answer(&mut self, step: &StepDefinition, kind: StepKind, attempt: i16) {
@@ -396,7 +446,7 @@ impl<'a> Draft<'a> {
     ) -> Transition {
         self.next.rev = self.next.rev.saturating_add(1);
         debug_assert_eq!(
-            crate::invariant::violated(self.definition, &self.next),
+            crate::invariant::violated(self.definition, &self.next).filter(|_| !planted::any()),
             None
         );
         let (state, rev) = (self.next.state, self.next.rev);

@@ -15,6 +15,7 @@ pub use model::{
     Refund, Status,
 };
 
+use super::flow::Provider;
 use contract::Money;
 use reqwest::{
     Method, Response,
@@ -368,6 +369,33 @@ fn retry_after_ms(headers: &HeaderMap) -> Option<u32> {
         .parse()
         .ok()?;
     Some(seconds.min(RETRY_AFTER_MAX_S) * 1_000)
+}
+
+impl Provider for Client {
+    async fn create(&self, key: &str, new: &NewIntent<'_>) -> Result<Intent, Classified> {
+        Self::create(self, key, new).await
+    }
+
+    async fn confirm(&self, key: &str, id: &IntentId, url: &str) -> Result<Intent, Classified> {
+        Self::confirm(self, key, id, url).await
+    }
+
+    async fn cancel(&self, key: &str, id: &IntentId) -> Result<Intent, Classified> {
+        Self::cancel(self, key, id).await
+    }
+
+    async fn retrieve(&self, id: &IntentId) -> Result<Intent, Classified> {
+        Self::retrieve(self, id).await
+    }
+
+    async fn refund(
+        &self,
+        key: &str,
+        id: &IntentId,
+        amount_minor: i64,
+    ) -> Result<Refund, Classified> {
+        Self::refund(self, key, id, amount_minor).await
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,69 @@
+//! `simulate`: runs worlds in which everything goes wrong, by their seeds.
+
+use clap::Parser;
+use std::{process::ExitCode, time::Instant};
+use tests::simulation::{Coverage, Setting, run};
+
+/// Runs the simulation. A failure prints its seed, the promise and the story in order; the same seed
+/// tells the same story.
+#[derive(Parser)]
+struct Arguments {
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Orders in each world.
+    #[arg(long, default_value_t = 20)]
+    sagas: usize,
+    /// Tell the story even if nothing is broken.
+    #[arg(long)]
+    story: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let begun = Instant::now();
+    let mut coverage = Coverage::default();
+    for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
+        let mut setting = Setting {
+            seed,
+            sagas: arguments.sagas,
+            mix: None,
+            story: arguments.story,
+        };
+        let outcome = run(&setting);
+        coverage.add(&outcome.coverage);
+        say(&outcome.story);
+        if let Some(violation) = outcome.violation {
+            setting.story = true;
+            say(&run(&setting).story);
+            say(&[format!(
+                "seed {seed} breaks {}, order {:?}: {}",
+                violation.invariant, violation.order, violation.what
+            )]);
+            return ExitCode::FAILURE;
+        }
+    }
+    say(&coverage.lines());
+    let seconds = begun.elapsed().as_secs_f64();
+    let rate = coverage.sagas as f64 / seconds * 60.0;
+    say(&[format!(
+        "{} seeds, {} sagas in {seconds:.1} s: {rate:.0} sagas a minute",
+        arguments.seeds, coverage.sagas
+    )]);
+    let missing = coverage.missing();
+    if arguments.seeds >= 100 && !missing.is_empty() {
+        say(&[format!("never reached: {}", missing.join(", "))]);
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+#[expect(clippy::print_stdout, reason = "the results are for whoever runs it")]
+fn say(lines: &[String]) {
+    for line in lines {
+        println!("{line}");
+    }
+}

@@ -1,0 +1,183 @@
+//! What the worlds reached. What they never reached they prove nothing about.
+
+use super::fault::Fault;
+use contract::{Outcome, StepKind};
+use saga::{Illegal, Input, Log, SignalKind, State};
+use std::collections::BTreeMap;
+
+/// How often what was reached.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    inputs: BTreeMap<(State, &'static str), u64>,
+    illegal: BTreeMap<&'static str, u64>,
+    faults: BTreeMap<Fault, u64>,
+    ends: BTreeMap<&'static str, u64>,
+    /// Sagas in all.
+    pub sagas: u64,
+}
+
+/// What a campaign has to reach: an input that changes a saga in a state.
+const MUST: &[(State, &str)] = &[
+    (State::Running, "do done"),
+    (State::Running, "do rejected"),
+    (State::Running, "do retry"),
+    (State::Running, "do unknown"),
+    (State::Running, "do waiting"),
+    (State::Running, "probe done"),
+    (State::Running, "probe rejected"),
+    (State::Running, "probe retry"),
+    (State::Running, "probe unknown"),
+    (State::Running, "probe waiting"),
+    (State::Running, "wake"),
+    (State::Running, "end"),
+    (State::Waiting, "decision"),
+    (State::Waiting, "nudge"),
+    (State::Waiting, "wake"),
+    (State::Waiting, "end"),
+    (State::Compensating, "undo done"),
+    (State::Compensating, "undo rejected"),
+    (State::Compensating, "undo retry"),
+    (State::Compensating, "wake"),
+    (State::Compensating, "act"),
+];
+
+/// The reasons for which an input has to have been refused.
+const MUST_REFUSE: &[&str] = &[
+    "ended",
+    "stale",
+    "not due",
+    "signal early",
+    "signal late",
+    "pivot done",
+    "already ending",
+];
+
+/// The ends that sagas have to have come to.
+const MUST_END: &[&str] = &["completed", "compensated", "attention"];
+
+impl Coverage {
+    pub(super) fn fault(&mut self, fault: Fault) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
+    pub(super) fn applied(&mut self, before: State, input: &Input, log: &Log) {
+        let name = match input {
+            Input::Reply(reply) => {
+                let kind = log.cursor.map(|cursor| cursor.kind);
+                match (kind, reply.outcome) {
+                    (Some(StepKind::Do) | None, Outcome::Done) => "do done",
+                    (Some(StepKind::Do) | None, Outcome::Rejected) => "do rejected",
+                    (Some(StepKind::Do) | None, Outcome::Retry) => "do retry",
+                    (Some(StepKind::Do) | None, Outcome::Unknown) => "do unknown",
+                    (Some(StepKind::Do) | None, Outcome::Waiting) => "do waiting",
+                    (Some(StepKind::Probe), Outcome::Done) => "probe done",
+                    (Some(StepKind::Probe), Outcome::Rejected) => "probe rejected",
+                    (Some(StepKind::Probe), Outcome::Retry) => "probe retry",
+                    (Some(StepKind::Probe), Outcome::Unknown) => "probe unknown",
+                    (Some(StepKind::Probe), Outcome::Waiting) => "probe waiting",
+                    (Some(StepKind::Undo), Outcome::Done) => "undo done",
+                    (Some(StepKind::Undo), Outcome::Rejected) => "undo rejected",
+                    (Some(StepKind::Undo), Outcome::Retry) => "undo retry",
+                    (Some(StepKind::Undo), Outcome::Unknown) => "undo unknown",
+                    (Some(StepKind::Undo), Outcome::Waiting) => "undo waiting",
+                }
+            }
+            Input::Wake => "wake",
+            Input::Signal {
+                kind: SignalKind::Decision,
+                ..
+            } => "decision",
+            Input::Signal {
+                kind: SignalKind::Nudge,
+                ..
+            } => "nudge",
+            Input::End { .. } => "end",
+            Input::Act(_) => "act",
+        };
+        *self.inputs.entry((before, name)).or_default() += 1;
+    }
+
+    pub(super) fn refused(&mut self, why: Illegal) {
+        let name = match why {
+            Illegal::Ended => "ended",
+            Illegal::Stale => "stale",
+            Illegal::NotDue => "not due",
+            Illegal::SignalEarly => "signal early",
+            Illegal::SignalLate => "signal late",
+            Illegal::PivotDone => "pivot done",
+            Illegal::AlreadyEnding => "already ending",
+            Illegal::UnknownStep => "unknown step",
+            Illegal::NothingToDo => "nothing to do",
+        };
+        *self.illegal.entry(name).or_default() += 1;
+    }
+
+    pub(super) fn ended(&mut self, saga: &saga::Instance) {
+        let name = if saga.state.is_end() {
+            saga.state.name()
+        } else {
+            "attention"
+        };
+        *self.ends.entry(name).or_default() += 1;
+    }
+
+    /// Adds another world's.
+    pub fn add(&mut self, other: &Self) {
+        for (key, count) in &other.inputs {
+            *self.inputs.entry(*key).or_default() += count;
+        }
+        for (key, count) in &other.illegal {
+            *self.illegal.entry(key).or_default() += count;
+        }
+        for (key, count) in &other.faults {
+            *self.faults.entry(*key).or_default() += count;
+        }
+        for (key, count) in &other.ends {
+            *self.ends.entry(key).or_default() += count;
+        }
+        self.sagas += other.sagas;
+    }
+
+    /// What should have been reached and was not.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let inputs = MUST.iter().filter(|key| !self.inputs.contains_key(key));
+        let inputs = inputs.map(|(state, input)| format!("{} x {input}", state.name()));
+        let refused = MUST_REFUSE
+            .iter()
+            .filter(|name| !self.illegal.contains_key(*name));
+        let faults = Fault::ALL
+            .iter()
+            .filter(|fault| !self.faults.contains_key(fault));
+        let ends = MUST_END
+            .iter()
+            .filter(|name| !self.ends.contains_key(*name));
+        inputs
+            .chain(refused.map(|name| format!("refused: {name}")))
+            .chain(faults.map(|fault| format!("fault: {}", fault.name())))
+            .chain(ends.map(|name| format!("end: {name}")))
+            .collect()
+    }
+
+    /// All of it, a line each.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let inputs = self
+            .inputs
+            .iter()
+            .map(|((state, input), n)| format!("{n:>10}  {} x {input}", state.name()));
+        let refused = self
+            .illegal
+            .iter()
+            .map(|(name, n)| format!("{n:>10}  refused: {name}"));
+        let faults = self
+            .faults
+            .iter()
+            .map(|(fault, n)| format!("{n:>10}  fault: {}", fault.name()));
+        let ends = self
+            .ends
+            .iter()
+            .map(|(name, n)| format!("{n:>10}  end: {name}"));
+        inputs.chain(refused).chain(faults).chain(ends).collect()
+    }
+}

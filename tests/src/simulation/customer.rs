@@ -1,0 +1,195 @@
+//! Those who want something: customers with their cards, reviewers.
+
+use super::rng::Rng;
+use contract::{Currency, EventId, Money, OfferId, OrderId};
+use std::sync::Arc;
+use uuid::Uuid;
+use workers::kit::{ItemView, OrderView};
+
+/// What the fraud rules say of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fraud {
+    /// Fine.
+    Accept,
+    /// Never.
+    Reject,
+    /// A person has to look, who says this, or nothing.
+    Review(Option<bool>),
+}
+
+/// What a card does when it is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Card {
+    /// It pays.
+    Good,
+    /// It pays after the bank has thought about it.
+    Slow,
+    /// It is declined.
+    Declined,
+    /// The provider does not know it.
+    Invalid,
+    /// It has paid for too much already.
+    OverLimit,
+    /// The customer has to act, and does it well, badly or never.
+    Challenge(Option<bool>),
+}
+
+/// How a payment stands at the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// Made.
+    New,
+    /// The bank said no.
+    Declined,
+    /// The customer has to act.
+    Challenged,
+    /// The bank thinks.
+    Thinking,
+    /// Captured.
+    Captured,
+    /// Cancelled.
+    Cancelled,
+}
+
+/// A payment at the provider.
+#[derive(Clone, Debug)]
+pub(super) struct Payment {
+    /// How it stands.
+    pub(super) stand: Stand,
+    /// How it stood a moment ago.
+    pub(super) before: Stand,
+    /// What was given back.
+    pub(super) refunded_minor: i64,
+}
+
+/// An order, and what the world outside knows of it.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    /// What the workers read.
+    pub(super) view: Arc<OrderView>,
+    /// What the fraud rules say.
+    pub(super) fraud: Fraud,
+    /// What its card does.
+    pub(super) card: Card,
+    /// When the customer has enough of it.
+    pub(super) ends_at: Option<i64>,
+    /// Its event is cancelled before the tickets are made.
+    pub(super) event_cancelled: bool,
+    /// The provider refuses to give its money back.
+    pub(super) refund_refused: bool,
+    /// The buyer's address is none.
+    pub(super) mail_refused: bool,
+    /// It is placed when nothing goes wrong any more, so it gets what its customer deserves.
+    pub(super) calm: bool,
+    /// Its payments at the provider.
+    pub(super) payments: Vec<Payment>,
+}
+
+impl Order {
+    /// What was captured and not given back, in minor units.
+    #[must_use]
+    pub(super) fn net_minor(&self) -> i64 {
+        let captured = |payment: &Payment| match payment.stand {
+            Stand::Captured => self.view.total.amount_minor - payment.refunded_minor,
+            _ => 0,
+        };
+        self.payments.iter().map(captured).sum()
+    }
+
+    /// How many tickets it is for.
+    #[must_use]
+    pub(super) fn places(&self) -> i64 {
+        let quantities = self.view.items.iter().map(|item| i64::from(item.quantity));
+        quantities.sum()
+    }
+
+    /// Whether whoever has to answer at a step does.
+    #[must_use]
+    pub(super) fn answers(&self, step: u8) -> bool {
+        match step {
+            1 => self.fraud != Fraud::Review(None),
+            _ => self.card != Card::Challenge(None),
+        }
+    }
+
+    /// Whether nothing but an empty shelf stands between it and its tickets.
+    #[must_use]
+    pub(super) fn deserves_tickets(&self) -> bool {
+        matches!(
+            self.card,
+            Card::Good | Card::Slow | Card::Challenge(Some(true))
+        ) && matches!(self.fraud, Fraud::Accept | Fraud::Review(Some(true)))
+            && self.ends_at.is_none()
+            && !self.event_cancelled
+    }
+
+    /// An order of somebody.
+    pub(super) fn draw(
+        rng: &mut Rng,
+        placed_at: i64,
+        calm: bool,
+        offers: &[OfferId],
+        ends: u32,
+        refuses: u32,
+    ) -> Self {
+        let mut items: Vec<ItemView> = Vec::new();
+        let first = rng.below(offers.len());
+        for line in 0..=rng.below(2) {
+            items.push(ItemView {
+                line: i16::try_from(line).unwrap_or(0) + 1,
+                offer_id: offers[(first + line) % offers.len()],
+                event_id: EventId(Uuid::from_u128(1)),
+                quantity: i32::try_from(rng.range(1, 4)).unwrap_or(1),
+                unit_amount_minor: 1_000,
+                attendees: Vec::new(),
+            });
+        }
+        let places: i64 = items.iter().map(|item| i64::from(item.quantity)).sum();
+        let view = OrderView {
+            id: OrderId(Uuid::nil()),
+            account_id: None,
+            total: Money {
+                amount_minor: places * 1_000,
+                currency: Currency::EUR,
+            },
+            email: String::new(),
+            name: String::new(),
+            locale: String::new(),
+            payment_method: String::new(),
+            client_addr: None,
+            items,
+        };
+        let answer = |rng: &mut Rng| match rng.below(10) {
+            0 => None,
+            1..=3 => Some(false),
+            _ => Some(true),
+        };
+        let fraud = match rng.below(20) {
+            0 => Fraud::Reject,
+            1 | 2 => Fraud::Review(answer(rng)),
+            _ => Fraud::Accept,
+        };
+        let card = match rng.below(20) {
+            0 => Card::Invalid,
+            1 => Card::OverLimit,
+            2 | 3 => Card::Declined,
+            4..=6 => Card::Challenge(answer(rng)),
+            7 => Card::Slow,
+            _ => Card::Good,
+        };
+        let ends_at = rng
+            .chance(ends)
+            .then(|| placed_at + rng.range(1, 60).pow(2) * 3);
+        Self {
+            view: Arc::new(view),
+            fraud,
+            card,
+            ends_at,
+            event_cancelled: rng.chance(200),
+            refund_refused: rng.chance(refuses),
+            mail_refused: rng.chance(100),
+            calm,
+            payments: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Effects outside, under way in a worker: the real flow of `pay`, polled one answer at a time. When
+//! its worker dies it is dropped where it stands; what it asked for still reaches the provider.
+
+use super::{
+    customer::{Card, Stand},
+    database::number_of,
+    fault::Fault,
+    orchestrator::Fate,
+    provider::{Lapse, Port, Request, Response, receive},
+    worker::Work,
+    world::{Event, World, tell},
+};
+use contract::{Refusal, StepKind};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+use workers::{
+    Error,
+    kit::{Claim, Verdict},
+    ledger::plan::{Action, decide, may_be_called, record},
+    pay::{flow::Flow, stripe::Classified},
+};
+
+/// The worker's patience with an effect.
+const EFFECT_TIMEOUT_MS: i64 = 30_000;
+/// Its patience with one request.
+const REQUEST_TIMEOUT_MS: i64 = 10_000;
+
+type Running = Pin<Box<dyn Future<Output = Result<Verdict, Error>>>>;
+
+/// An effect under way.
+pub(super) struct Task {
+    id: u64,
+    key: (usize, usize, StepKind),
+    /// `None` once there is a verdict.
+    running: Option<Running>,
+    port: Port,
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Task({}, {:?})", self.id, self.key)
+    }
+}
+
+impl World {
+    pub(super) fn begin_effect(&mut self, w: usize, step: usize, claim: Claim) {
+        let number = number_of(claim.saga_id());
+        let (id, port, kind) = (
+            self.workers[w].number(),
+            Port::default(),
+            claim.command.kind,
+        );
+        let asks = port.clone();
+        let running: Running = if step == 2 {
+            let order = Arc::clone(&self.orders[number].view);
+            Box::pin(async move {
+                let flow = Flow {
+                    provider: &asks,
+                    limits: &asks,
+                    claim: &claim,
+                    order: &order,
+                    return_url: "",
+                };
+                match kind {
+                    StepKind::Do => flow.act(&asks).await,
+                    StepKind::Undo => flow.undo().await,
+                    StepKind::Probe => flow.probe().await,
+                }
+            })
+        } else {
+            Box::pin(async move {
+                match asks.ask(Request::Mail).await {
+                    Response::Mail(verdict) => Ok(verdict),
+                    _ => Err(Error::Ledger),
+                }
+            })
+        };
+        let key = (number, step, kind);
+        self.workers[w].tasks.push(Task {
+            id,
+            key,
+            running: Some(running),
+            port,
+        });
+        self.work(w, EFFECT_TIMEOUT_MS, Work::TimeOut(id));
+        self.go_on(w, id);
+    }
+
+    fn task(&mut self, w: usize, id: u64) -> Option<&mut Task> {
+        self.workers[w].tasks.iter_mut().find(|task| task.id == id)
+    }
+
+    fn go_on(&mut self, w: usize, id: u64) {
+        let Some(task) = self.task(w, id) else {
+            return;
+        };
+        let Some(running) = &mut task.running else {
+            return;
+        };
+        let poll = running
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        match poll {
+            Poll::Ready(result) => {
+                task.running = None;
+                let failed =
+                    |error: Error| Verdict::retry(error.code(), "The step could not be finished.");
+                self.work_soon(w, Work::Record(id, result.unwrap_or_else(failed)));
+            }
+            Poll::Pending => {
+                let (asked, key) = (task.port.asked(), task.key);
+                if let Some(request) = asked {
+                    self.ask(w, id, key.0, request);
+                }
+            }
+        }
+    }
+
+    pub(super) fn hear(&mut self, w: usize, id: u64, response: Response) {
+        if let Some(task) = self.task(w, id) {
+            task.port.answer(response);
+            self.go_on(w, id);
+        }
+    }
+
+    pub(super) fn time_out(&mut self, w: usize, id: u64) {
+        if let Some(task) = self.task(w, id)
+            && task.running.take().is_some()
+        {
+            self.work_soon(
+                w,
+                Work::Record(id, Verdict::retry("timed_out", "The step took too long.")),
+            );
+        }
+    }
+
+    fn ask(&mut self, w: usize, id: u64, order: usize, request: Request) {
+        let response = match &request {
+            Request::Store(outside_id) => {
+                return self.work_soon(w, Work::Store(id, outside_id.clone()));
+            }
+            Request::Take if self.orders[order].card == Card::OverLimit => {
+                Response::Taken(Err((Refusal::LimitExceeded, "Too many.".to_owned())))
+            }
+            Request::Take => Response::Taken(Ok(())),
+            Request::GiveBack => Response::Given,
+            Request::Mail if self.strikes(Fault::MailAway) => {
+                Response::Mail(Verdict::retry("mail_unavailable", "Later."))
+            }
+            Request::Mail if self.orders[order].mail_refused => {
+                Response::Mail(Verdict::rejected("recipient_invalid", "No."))
+            }
+            Request::Mail => Response::Mail(Verdict::done()),
+            _ => return self.ask_provider(w, id, order, request),
+        };
+        self.work_soon(w, Work::Hear(id, response));
+    }
+
+    fn ask_provider(&mut self, w: usize, id: u64, order: usize, request: Request) {
+        tell!(
+            self,
+            Some(order),
+            "worker {w} asks the provider: {request:?}"
+        );
+        if self.strikes(Fault::ProviderAway) {
+            return self.work(w, 5, Work::Hear(id, refused(&request, Classified::NotSent)));
+        }
+        if self.strikes(Fault::ProviderBusy) {
+            let busy = Classified::Busy {
+                retry_after_ms: Some(1_000),
+            };
+            return self.work(w, 5, Work::Hear(id, refused(&request, busy)));
+        }
+        let way = match self.strikes(Fault::RequestLate) {
+            true => self.rng.range(100, 90_000),
+            false => self.rng.range(1, 8),
+        };
+        let lost = self.strikes(Fault::AnswerLost) || way >= REQUEST_TIMEOUT_MS;
+        if lost {
+            self.work(
+                w,
+                REQUEST_TIMEOUT_MS,
+                Work::Hear(id, refused(&request, Classified::Ambiguous)),
+            );
+        }
+        let asker = (!lost).then_some((w, self.workers[w].life, id));
+        self.after(way, Event::Request(order, request, asker));
+    }
+
+    /// A request reaches the provider, whatever became of who sent it.
+    pub(super) fn request_arrives(
+        &mut self,
+        order: usize,
+        request: &Request,
+        asker: Option<(usize, u32, u64)>,
+    ) {
+        let lapse = match request {
+            Request::Retrieve(_) if self.strikes(Fault::ProviderLies) => match self.rng.below(2) {
+                0 => Some(Lapse::ShowsBefore),
+                _ => Some(Lapse::ShowsNothing),
+            },
+            Request::Create if self.strikes(Fault::KeyForgotten) => Some(Lapse::ForgetsKey),
+            _ => None,
+        };
+        let response = receive(&mut self.orders[order], request, lapse);
+        if matches!(
+            &response,
+            Response::Refund(Err(Classified::NotRefundable(_)))
+        ) {
+            self.coverage.fault(Fault::RefundRefused);
+        }
+        tell!(
+            self,
+            Some(order),
+            "the provider has {request:?}: {:?}",
+            self.orders[order]
+                .payments
+                .iter()
+                .map(|p| (p.stand, p.refunded_minor))
+                .collect::<Vec<_>>()
+        );
+        if let Request::Confirm(at) = *request
+            && let Some(Stand::Thinking | Stand::Challenged) =
+                self.orders[order].payments.get(at).map(|p| p.stand)
+        {
+            let after = self.rng.range(100, 40_000);
+            self.after(after, Event::Bank(order, at));
+        }
+        self.effect(order, 2);
+        if let Some((w, life, id)) = asker {
+            let way = self.rng.range(1, 8);
+            self.after(way, Event::Worker(w, life, Work::Hear(id, response)));
+        }
+    }
+
+    /// The outside id goes into the ledger, on its condition.
+    pub(super) fn store(&mut self, w: usize, id: u64, outside_id: &str) {
+        let Some((order, step, _)) = self.task(w, id).map(|task| task.key) else {
+            return;
+        };
+        let fate = self.fate();
+        if fate == Fate::Failed {
+            return self.work(w, 250, Work::Store(id, outside_id.to_owned()));
+        }
+        let row = &mut self.db.orders[order].effects[step];
+        let stored = match row {
+            Some(row) if may_be_called(row, outside_id) => {
+                row.outside_id = Some(outside_id.to_owned());
+                true
+            }
+            _ => false,
+        };
+        if fate == Fate::Unheard {
+            return self.work(w, 250, Work::Store(id, outside_id.to_owned()));
+        }
+        tell!(self, Some(order), "the ledger has {outside_id}: {stored}");
+        self.hear(w, id, Response::Stored(Some(stored)));
+    }
+
+    /// Records a verdict; what the row says is the answer if somebody else was quicker.
+    pub(super) fn record(&mut self, w: usize, id: u64, verdict: Verdict) {
+        let Some((order, step, kind)) = self.task(w, id).map(|task| task.key) else {
+            return;
+        };
+        let answer = match record(kind, &verdict) {
+            None => verdict,
+            Some(change) => {
+                let fate = self.fate();
+                if fate == Fate::Failed {
+                    return self.work(w, 250, Work::Record(id, verdict));
+                }
+                let changed = self.change(order, step, Some(&change));
+                if fate == Fate::Unheard {
+                    return self.work(w, 250, Work::Record(id, verdict));
+                }
+                match decide(self.db.orders[order].effects[step].as_ref(), kind) {
+                    _ if changed => verdict,
+                    Action::Answer(found) => found,
+                    _ => Verdict::retry("ledger_unavailable", "The outcome could not be recorded."),
+                }
+            }
+        };
+        let worker = &mut self.workers[w];
+        worker.tasks.retain(|task| task.id != id);
+        let letters = worker.leave((order, step, kind));
+        let answers = letters.into_iter().map(|letter| (letter, answer.clone()));
+        let answers = answers.collect();
+        self.work_soon(w, Work::Answer(answers));
+    }
+}
+
+fn refused(request: &Request, why: Classified) -> Response {
+    match request {
+        Request::Refund(..) => Response::Refund(Err(why)),
+        _ => Response::Intent(Err(why)),
+    }
+}

@@ -1,0 +1,131 @@
+//! What can go wrong in the world, and how often in one seed.
+
+use super::rng::Rng;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $usual:literal;)+) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// As it is reported.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// How often it strikes, in ten thousand occasions, in a seed that has it.
+            fn usual(self) -> u32 {
+                match self { $(Self::$name => $usual,)+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// The broker loses a message.
+    MessageLost = "a message is lost", 800;
+    /// It delivers one twice.
+    MessageDoubled = "a message comes twice", 1500;
+    /// It delivers one late, behind others.
+    MessageLate = "a message comes late", 1500;
+    /// All its data is gone.
+    BrokerEmptied = "the broker is emptied", 150;
+    /// It is away for a while, and every session with it is over.
+    BrokerAway = "the broker is away", 200;
+    /// An orchestrator dies before its next action.
+    OrchestratorDies = "an orchestrator dies", 120;
+    /// It stalls before its next action, for longer than its lease.
+    OrchestratorStalls = "an orchestrator stalls", 60;
+    /// It is stopped in good order.
+    OrchestratorStops = "an orchestrator is stopped", 30;
+    /// A worker dies before its next action.
+    WorkerDies = "a worker dies", 120;
+    /// It stalls.
+    WorkerStalls = "a worker stalls", 40;
+    /// A worker is stopped while it cannot publish.
+    ReplyUnpublished = "replies are left unpublished", 150;
+    /// A transaction fails.
+    StatementFails = "a transaction fails", 300;
+    /// It is committed, and the client does not hear it.
+    CommitUnheard = "a commit is not heard of", 500;
+    /// The database's clock goes forward by up to two minutes.
+    ClockForward = "the clock jumps forward", 150;
+    /// It goes back.
+    ClockBack = "the clock jumps back", 150;
+    /// The provider cannot be reached.
+    ProviderAway = "the provider is away", 1200;
+    /// It does what was asked, and its answer is lost.
+    AnswerLost = "the provider's answer is lost", 1500;
+    /// A request comes to it late, maybe after its client gave up.
+    RequestLate = "a request reaches the provider late", 800;
+    /// It asks to wait.
+    ProviderBusy = "the provider is busy", 800;
+    /// It shows how a payment was a moment ago.
+    ProviderLies = "the provider shows what was", 1000;
+    /// It forgets an idempotency key.
+    KeyForgotten = "the provider forgets a key", 2000;
+    /// It refuses to give money back, for good.
+    RefundRefused = "a refund is refused", 2500;
+    /// A mail server is away.
+    MailAway = "the mail server is away", 2000;
+    /// A customer ends his order.
+    CustomerEnds = "a customer ends an order", 2500;
+}
+
+/// How often each fault strikes, in ten thousand occasions.
+#[derive(Clone, Debug)]
+pub struct Mix(Vec<u32>);
+
+impl Mix {
+    /// No faults at all.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(vec![0; Fault::ALL.len()])
+    }
+
+    /// Exactly these, as usual.
+    #[must_use]
+    pub fn only(faults: &[Fault]) -> Self {
+        let of = |fault: &Fault| {
+            if faults.contains(fault) {
+                fault.usual()
+            } else {
+                0
+            }
+        };
+        Self(Fault::ALL.iter().map(of).collect())
+    }
+
+    /// What a seed draws: in one of eight nothing, otherwise about half of the kinds, some of them
+    /// often.
+    pub(super) fn draw(rng: &mut Rng) -> Self {
+        if rng.chance(1_250) {
+            return Self::none();
+        }
+        let of = |fault: &Fault| match rng.below(6) {
+            0 | 1 => fault.usual(),
+            2 => fault.usual() * 2,
+            _ => 0,
+        };
+        Self(Fault::ALL.iter().map(of).collect())
+    }
+
+    /// How often a fault strikes.
+    #[must_use]
+    pub fn of(&self, fault: Fault) -> u32 {
+        self.0[fault as usize]
+    }
+
+    /// Whether nothing goes wrong.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.0.iter().all(|often| *often == 0)
+    }
+}

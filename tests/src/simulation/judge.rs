@@ -1,0 +1,387 @@
+//! The promises, watched all the time.
+
+use super::{
+    customer::{Order, Stand},
+    database::{Database, OrderRow, in_force},
+};
+use contract::{Outcome, Refusal, StepKind};
+use saga::{Definition, InputKind, Instance, State, Write, invariant};
+
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The promise's name.
+    pub invariant: &'static str,
+    /// To which order.
+    pub order: Option<usize>,
+    /// How.
+    pub what: String,
+}
+
+/// How often a command was sent, and how often it might be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sends {
+    /// Because a write said so.
+    decided: u32,
+    /// How often a write said that it was due again.
+    due: u32,
+    /// Because it was loaded, or there was a new session.
+    again: u32,
+    /// Loads, sessions and doubts.
+    excuses: u32,
+}
+
+/// Watches.
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    pub(super) violation: Option<Violation>,
+    /// By order and command.
+    sends: Vec<Vec<Sends>>,
+    /// Of which orders a process does not know whether they were written.
+    doubted: Vec<[bool; 2]>,
+    /// Until when each order has to be at rest, once nothing goes wrong any more.
+    due: Vec<i64>,
+}
+
+/// Why a command is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It was decided, or was due: a write says so.
+    Written,
+    /// It was loaded, or there is a new session.
+    Again,
+}
+
+impl Judge {
+    fn fail(&mut self, invariant: &'static str, order: usize, what: String) {
+        let order = Some(order);
+        self.violation.get_or_insert(Violation {
+            invariant,
+            order,
+            what,
+        });
+    }
+
+    /// Whether nothing will happen to a saga by itself any more.
+    pub(super) fn rests(saga: &Instance) -> bool {
+        saga.state.is_end() || (saga.flags.attention && saga.wake_at.is_none())
+    }
+
+    pub(super) fn born(&mut self, saga: &Instance, definition: &Definition) {
+        self.sends.push(Vec::new());
+        self.doubted.push([false; 2]);
+        self.due.push(i64::MAX);
+        self.row(self.sends.len() - 1, saga, definition);
+    }
+
+    /// A row was written; `before` is what it was.
+    pub(super) fn wrote(
+        &mut self,
+        order: usize,
+        before: &Instance,
+        write: &Write,
+        row: &OrderRow,
+        truth: &Order,
+        definition: &Definition,
+    ) {
+        self.transition(order, before, write, definition);
+        let due = u32::try_from(write.next.resends).unwrap_or(0);
+        let sends = self.sends(order, write.next.seq);
+        sends.due = sends.due.max(due);
+        self.row(order, &write.next, definition);
+        let blame = match write.applied.last() {
+            Some(one) if one.log.cursor.is_some_and(|c| c.kind == StepKind::Undo) => "honest-end",
+            Some(one) if one.log.input == InputKind::End => "every-end-undoes",
+            Some(one) if one.log.outcome != Some(Outcome::Done) => "unknown-is-a-result",
+            _ => "money-iff-ticket",
+        };
+        for step in 0..4 {
+            if in_force(row, truth, step) && !row.saga.maybe_in_force.contains(step as u8) {
+                self.fail(
+                    blame,
+                    order,
+                    format!("step {step} is in force, and its saga says that it cannot be"),
+                );
+            }
+        }
+        if write.next.pivot_done() {
+            self.sold(order, row, truth);
+        }
+    }
+
+    /// The rules that a single row keeps.
+    fn row(&mut self, order: usize, saga: &Instance, definition: &Definition) {
+        let Some(name) = invariant::violated(definition, saga) else {
+            return;
+        };
+        let promise = match name {
+            "failed-undo-is-work" => "failed-undo-is-work",
+            "nothing-sleeps-unseen" | "an-end-rests" => "nothing-accepted-is-lost",
+            "undo-only-when-compensating" | "no-undo-past-the-pivot" => "every-end-undoes",
+            "completed-has-pivot" | "forward-in-order" => "money-iff-ticket",
+            _ => "honest-end",
+        };
+        self.fail(promise, order, format!("{name} does not hold of {saga:?}"));
+    }
+
+    /// The rules of a single step from one row to the next.
+    fn transition(
+        &mut self,
+        order: usize,
+        before: &Instance,
+        write: &Write,
+        definition: &Definition,
+    ) {
+        let next = &write.next;
+        if let Some(undo) = next.cursor.filter(|cursor| cursor.kind == StepKind::Undo) {
+            let open = next.maybe_in_force.without(next.failed_undo);
+            if definition
+                .last_of(open)
+                .is_some_and(|last| last.number != undo.step)
+            {
+                self.fail(
+                    "every-end-undoes",
+                    order,
+                    format!("{} is undone before what came after it", undo.step),
+                );
+            }
+        } else if next.state == State::Compensating && next.maybe_in_force != next.failed_undo {
+            self.fail(
+                "failed-undo-is-work",
+                order,
+                "after a failed undo the others do not run".to_owned(),
+            );
+        }
+        let [one] = write.applied.as_slice() else {
+            return;
+        };
+        let (Some(was), log) = (one.log.cursor, &one.log) else {
+            return;
+        };
+        let is_pivot = before.pivot.contains(was.step);
+        if log.input == InputKind::End
+            && is_pivot
+            && was.outstanding
+            && next.state == State::Compensating
+        {
+            self.fail(
+                "every-end-undoes",
+                order,
+                "an ending did not wait for the pivot's outcome".to_owned(),
+            );
+        }
+        let by_itself =
+            before.reason.is_none() && next.reason.as_deref() == Some(Refusal::StepFailed.code());
+        let undoes = log
+            .send
+            .is_some_and(|send| send.kind == StepKind::Undo && send.step == was.step);
+        if was.kind == StepKind::Do && undoes && by_itself {
+            self.fail(
+                "unknown-is-a-result",
+                order,
+                format!("step {} is undone without asking", was.step),
+            );
+        }
+    }
+
+    /// Past the pivot the customer has what he paid for.
+    fn sold(&mut self, order: usize, row: &OrderRow, truth: &Order) {
+        let (net, due) = (truth.net_minor(), truth.view.total.amount_minor);
+        if row.tickets != truth.places() || net != due || row.held.is_none() {
+            let what = format!(
+                "confirmed with {} tickets of {}, {net} paid of {due}",
+                row.tickets,
+                truth.places()
+            );
+            self.fail("money-iff-ticket", order, what);
+        }
+    }
+
+    /// An effect may have come into force.
+    pub(super) fn effect(&mut self, order: usize, step: usize, row: &OrderRow, truth: &Order) {
+        let captured = truth.payments.iter().filter(|p| p.stand == Stand::Captured);
+        if captured.clone().count() > 1 {
+            self.fail("money-iff-ticket", order, "charged twice".to_owned());
+        }
+        if captured
+            .clone()
+            .any(|p| p.refunded_minor > truth.view.total.amount_minor)
+        {
+            self.fail(
+                "effects-once",
+                order,
+                "more was given back than was paid".to_owned(),
+            );
+        }
+        if in_force(row, truth, step) && !row.saga.maybe_in_force.contains(step as u8) {
+            let what = format!(
+                "step {step} came into force, and its saga ({}) does not know",
+                row.saga.state.name()
+            );
+            self.fail("honest-end", order, what);
+        }
+    }
+
+    /// A command is sent.
+    pub(super) fn sent(&mut self, order: usize, seq: i32, why: Why) {
+        let sends = self.sends(order, seq);
+        match why {
+            Why::Written => sends.decided += 1,
+            Why::Again => sends.again += 1,
+        }
+        let sends = *sends;
+        if sends.decided > 1 + sends.due || sends.again > sends.excuses {
+            self.fail(
+                "bounded-work",
+                order,
+                format!("command {seq} was sent: {sends:?}"),
+            );
+        }
+    }
+
+    /// A saga was loaded, or its owner has a new session.
+    pub(super) fn excuse(&mut self, order: usize, seq: i32) {
+        self.sends(order, seq).excuses += 1;
+    }
+
+    /// It is not known whether a saga was written: it will be sent again once it is read back.
+    pub(super) fn doubt(&mut self, order: usize, process: usize) {
+        self.doubted[order][process] = true;
+    }
+
+    /// A saga was read back.
+    pub(super) fn read_back(&mut self, order: usize, process: usize, seq: i32) {
+        if std::mem::take(&mut self.doubted[order][process]) {
+            self.excuse(order, seq);
+        }
+    }
+
+    fn sends(&mut self, order: usize, seq: i32) -> &mut Sends {
+        let of_order = &mut self.sends[order];
+        let place = usize::try_from(seq).unwrap_or(0);
+        if of_order.len() <= place {
+            of_order.resize(place + 1, Sends::default());
+        }
+        &mut of_order[place]
+    }
+
+    // Once nothing goes wrong any more.
+
+    /// Says until when an order has to be at rest: the time of its next timer, one try of everything
+    /// that may be left, and the waits for people who never answer.
+    pub(super) fn expect(
+        &mut self,
+        order: usize,
+        now: i64,
+        db_now: i64,
+        saga: &Instance,
+        truth: &Order,
+        definition: &Definition,
+    ) {
+        const LEASE_MS: i64 = 9_000;
+        const TICKS_MS: i64 = 3 * 2_500;
+        const SCAN_MS: i64 = 25 * 2_500;
+        let timer = saga.wake_at.map_or(0, |at| (at - db_now).max(0));
+        let steps: i64 = definition
+            .steps
+            .iter()
+            .map(|step| {
+                let waits =
+                    step.waiting
+                        .as_ref()
+                        .map_or(0, |waiting| match truth.answers(step.number) {
+                            true => 120_000,
+                            false => {
+                                i64::from(waiting.deadline_ms) + i64::from(step.probe_policy.max_ms)
+                            }
+                        });
+                let probes = step.probe_policy.budget_ms.unwrap_or(0);
+                let pauses = step.do_policy.max_ms + probes + step.undo_policy.max_ms;
+                waits + i64::from(pauses) + 2 * i64::from(step.resend_ms)
+            })
+            .sum();
+        self.due[order] = now + timer + LEASE_MS + TICKS_MS + SCAN_MS + steps;
+    }
+
+    /// The next moment at which an order has to be at rest.
+    pub(super) fn next_due(&self, db: &Database) -> i64 {
+        let open = db
+            .orders
+            .iter()
+            .zip(&self.due)
+            .filter(|(row, _)| !Self::rests(&row.saga));
+        open.map(|(_, due)| *due).min().unwrap_or(i64::MAX)
+    }
+
+    /// Whoever has to be at rest is.
+    pub(super) fn in_time(&mut self, db: &Database, now: i64) {
+        for (order, row) in db.orders.iter().enumerate() {
+            if now > self.due[order] && !Self::rests(&row.saga) {
+                let what = format!("it has not ended in time: {:?}", row.saga);
+                self.fail("prompt-end", order, what);
+            }
+        }
+    }
+
+    /// Everything is at rest.
+    pub(super) fn close(&mut self, db: &Database, orders: &[Order]) {
+        if db.orders.len() != orders.len() {
+            self.fail(
+                "nothing-accepted-is-lost",
+                db.orders.len(),
+                "it has no saga".to_owned(),
+            );
+        }
+        for (order, (row, truth)) in db.orders.iter().zip(orders).enumerate() {
+            match row.saga.state {
+                State::Completed => self.sold(order, row, truth),
+                State::Compensated => {
+                    for step in (0..4).filter(|step| in_force(row, truth, *step)) {
+                        self.fail(
+                            "honest-end",
+                            order,
+                            format!("it has ended, and step {step} is in force"),
+                        );
+                    }
+                    let sold_out = row.saga.reason.as_deref() == Some(Refusal::SoldOut.code());
+                    if truth.calm && truth.deserves_tickets() && !sold_out {
+                        self.fail(
+                            "prompt-end",
+                            order,
+                            format!("cancelled for nothing: {:?}", row.saga.reason),
+                        );
+                    }
+                }
+                State::Compensating if row.saga.failed_undo.is_empty() => {
+                    self.fail(
+                        "failed-undo-is-work",
+                        order,
+                        "it rests and nobody has work".to_owned(),
+                    );
+                }
+                State::Running if row.saga.pivot_done() => self.sold(order, row, truth),
+                State::Compensating => {}
+                _ => self.fail(
+                    "nothing-accepted-is-lost",
+                    order,
+                    format!("it rests: {:?}", row.saga),
+                ),
+            }
+        }
+        for (offer, (capacity, taken)) in &db.stock {
+            let held = db
+                .orders
+                .iter()
+                .filter_map(|row| row.held.as_ref()?.get(offer));
+            if held.sum::<i64>() != *taken || taken > capacity {
+                self.violation.get_or_insert(Violation {
+                    invariant: "effects-once",
+                    order: None,
+                    what: format!(
+                        "{offer}: {taken} are taken, and those who hold them have another sum"
+                    ),
+                });
+            }
+        }
+    }
+}

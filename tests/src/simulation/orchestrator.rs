@@ -1,0 +1,417 @@
+//! An orchestrator process: brings what was read to [`Owner`], commits what it plans, and sends what
+//! follows, one action at a time. Between any two it may die, stall beyond its lease, or not hear what
+//! became of a commit.
+
+use super::{
+    broker::Body,
+    database::{NAMES, SHARDS, Told, number_of, saga_id},
+    fault::Fault,
+    judge::Why,
+    world::{Event, World, tell},
+};
+use contract::{Command, SagaId, StepName};
+use engine::{Owner, definitions::Definitions, lease, shard_of};
+use saga::{Input, Plan};
+use serde_json::json;
+use std::rc::Rc;
+
+const LEASE_MS: i64 = 9_000;
+const TICK_MS: i64 = 2_500;
+/// Rounds between two scans of all live sagas.
+const SCAN_ROUNDS: u32 = 24;
+/// A real step of the database's clock.
+const STEP_MS: i64 = 60_000;
+
+/// An input with the signal that it came from.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) saga: SagaId,
+    pub(super) input: Input,
+    pub(super) signal: Option<usize>,
+}
+
+/// What an orchestrator does next.
+#[derive(Debug)]
+pub(super) enum Act {
+    /// Look whether there is something to do.
+    Poll,
+    /// Take these shards.
+    Acquire(Vec<i16>),
+    /// Read what is missing of a batch, and plan.
+    Read(Vec<Given>, u8),
+    /// Commit a plan.
+    Commit(Box<Plan>, Vec<Given>, u8),
+    /// Publish commands.
+    Publish(Vec<(Rc<Command>, Why)>),
+    /// Acknowledge what came, so many of the messages taken.
+    Acknowledge(usize),
+    /// Start again.
+    Start,
+    /// Have a session with the broker again.
+    Connect,
+}
+
+/// The process.
+pub(super) struct Orchestrator {
+    pub(super) up: bool,
+    pub(super) life: u32,
+    pub(super) stalled_until: i64,
+    pub(super) next_tick: i64,
+    pub(super) renewed: i64,
+    pub(super) owner: Owner,
+    /// The database's time less ours, as far as it is known.
+    pub(super) base: i64,
+    pub(super) seed: u64,
+    pub(super) session: Option<usize>,
+    pub(super) send_all_again: bool,
+    pub(super) rounds: u32,
+    pub(super) busy: bool,
+    pub(super) look: bool,
+    pub(super) poll_at: Option<i64>,
+    pub(super) parts: Vec<(Vec<Given>, u8)>,
+    pub(super) failures: u32,
+    pub(super) taken: Vec<Body>,
+}
+
+impl Orchestrator {
+    pub(super) fn new(now: i64) -> Self {
+        Self {
+            up: false,
+            life: 0,
+            stalled_until: 0,
+            next_tick: now,
+            renewed: now,
+            owner: Owner::new(Definitions::ours()),
+            base: 0,
+            seed: 0,
+            session: None,
+            send_all_again: false,
+            rounds: 0,
+            busy: false,
+            look: false,
+            poll_at: None,
+            parts: Vec::new(),
+            failures: 0,
+            taken: Vec::new(),
+        }
+    }
+
+    pub(super) fn clock(&self, now: i64) -> i64 {
+        now + self.base
+    }
+
+    /// As the product's clock learns: the quickest answer is nearest to the truth, and only a real
+    /// step of the database's clock takes the time back.
+    pub(super) fn observe(&mut self, now: i64, db_now: i64) {
+        let base = db_now - now;
+        if base > self.base || self.base - base > STEP_MS {
+            self.base = base;
+        }
+    }
+}
+
+/// What became of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Done,
+    /// It did not happen.
+    Failed,
+    /// It happened, and nobody heard.
+    Unheard,
+}
+
+impl World {
+    pub(super) fn fate(&mut self) -> Fate {
+        if self.strikes(Fault::StatementFails) {
+            Fate::Failed
+        } else if self.strikes(Fault::CommitUnheard) {
+            Fate::Unheard
+        } else {
+            Fate::Done
+        }
+    }
+
+    // Life and death.
+
+    pub(super) fn start_orchestrator(&mut self, i: usize) {
+        let life = self.orchestrators[i].life + 1;
+        let mut new = Orchestrator::new(self.now);
+        new.life = life;
+        new.up = true;
+        new.base = self.db_offset;
+        new.seed = self.rng.any();
+        new.next_tick = self.now + self.rng.range(1, 300);
+        self.orchestrators[i] = new;
+        tell!(self, None, "orchestrator {} starts", NAMES[i]);
+        self.connect(i);
+    }
+
+    fn connect(&mut self, i: usize) {
+        if self.broker.away {
+            return; // it will, when the broker is back
+        }
+        let queue = self.broker.declare(i);
+        let process = &mut self.orchestrators[i];
+        process.session = Some(queue);
+        process.send_all_again = true;
+        process.next_tick = self.now + 1;
+    }
+
+    /// The session with the broker is over; so is everything that was not acknowledged.
+    pub(super) fn disconnect(&mut self, i: usize) {
+        if let Some(queue) = self.orchestrators[i].session.take() {
+            self.broker.delete(queue);
+        }
+        self.orchestrators[i].taken.clear();
+    }
+
+    pub(super) fn reconnect(&mut self, i: usize) {
+        let (up, life) = (self.orchestrators[i].up, self.orchestrators[i].life);
+        if up {
+            self.after(1, Event::Orchestrator(i, life, Act::Connect));
+        }
+    }
+
+    fn end_orchestrator(&mut self, i: usize, orderly: bool) {
+        tell!(
+            self,
+            None,
+            "orchestrator {} {}",
+            NAMES[i],
+            if orderly { "is stopped" } else { "dies" }
+        );
+        if orderly {
+            let shards = self.orchestrators[i].owner.shards();
+            self.db.release(i, &shards);
+            self.db.seen_until[i] = i64::MIN;
+        }
+        self.disconnect(i);
+        let process = &mut self.orchestrators[i];
+        process.up = false;
+        process.life += 1;
+        let life = process.life;
+        let pause = self.rng.range(100, 6_000);
+        self.after(pause, Event::Orchestrator(i, life, Act::Start));
+    }
+
+    pub(super) fn orchestrator_acts(&mut self, i: usize, life: u32, act: Act) {
+        if self.orchestrators[i].life != life {
+            return;
+        }
+        if matches!(act, Act::Start) {
+            if !self.orchestrators[i].up {
+                self.start_orchestrator(i);
+            }
+            return;
+        }
+        let until = self.orchestrators[i].stalled_until;
+        if until > self.now {
+            self.at(until + 1, Event::Orchestrator(i, life, act));
+            return;
+        }
+        if !matches!(act, Act::Poll) {
+            if self.strikes(Fault::OrchestratorDies) {
+                return self.end_orchestrator(i, false);
+            }
+            if self.strikes(Fault::OrchestratorStalls) {
+                let ms = self.rng.range(1_000, 30_000);
+                tell!(
+                    self,
+                    None,
+                    "orchestrator {} stalls for {ms} ms before it can {}",
+                    NAMES[i],
+                    name(&act)
+                );
+                self.orchestrators[i].stalled_until = self.now + ms;
+                self.after(ms + 1, Event::Orchestrator(i, life, act));
+                return;
+            }
+        }
+        match act {
+            Act::Poll => self.poll(i),
+            Act::Acquire(shards) => self.acquire(i, &shards),
+            Act::Read(given, rereads) => self.read(i, given, rereads),
+            Act::Commit(plan, given, rereads) => self.commit(i, *plan, given, rereads),
+            Act::Publish(commands) => self.publish(i, commands),
+            Act::Acknowledge(count) => {
+                let taken = &mut self.orchestrators[i].taken;
+                let count = count.min(taken.len());
+                taken.drain(..count);
+            }
+            Act::Connect => self.connect(i),
+            Act::Start => {}
+        }
+    }
+
+    pub(super) fn act(&mut self, i: usize, after: i64, act: Act) {
+        let life = self.orchestrators[i].life;
+        self.after(after, Event::Orchestrator(i, life, act));
+    }
+
+    pub(super) fn act_soon(&mut self, i: usize, act: Act) {
+        let ms = self.rng.range(0, 4);
+        self.act(i, ms, act);
+    }
+
+    // Housekeeping.
+
+    pub(super) fn tick(&mut self, i: usize) {
+        self.disasters();
+        let process = &mut self.orchestrators[i];
+        if process.stalled_until > self.now {
+            process.next_tick = process.stalled_until + 1;
+            return;
+        }
+        if process.busy {
+            process.next_tick = self.now + 2;
+            return;
+        }
+        process.next_tick = self.now + TICK_MS;
+        if self.strikes(Fault::OrchestratorStops) {
+            return self.end_orchestrator(i, true);
+        }
+        let again = match self.orchestrators[i].send_all_again {
+            true => self.orchestrators[i].owner.outstanding(),
+            false => Vec::new(),
+        };
+        if self.fate() != Fate::Done {
+            let process = &mut self.orchestrators[i];
+            if self.now - process.renewed > LEASE_MS {
+                let shards = process.owner.shards();
+                process.owner.lose(&shards);
+            }
+            return;
+        }
+        let db_now = self.db_now();
+        let process = &mut self.orchestrators[i];
+        process.renewed = self.now;
+        process.observe(self.now, db_now);
+        let held = process.owner.held();
+        let (leases, others) = self.db.renew(i, process.session, &held, LEASE_MS, db_now);
+        let plan = lease::plan(&leases, &held, NAMES[i], others);
+        process.owner.lose(&plan.lost);
+        process.owner.lose(&plan.release);
+        process.send_all_again = false;
+        if !plan.lost.is_empty() {
+            tell!(
+                self,
+                None,
+                "orchestrator {} has lost {:?}",
+                NAMES[i],
+                plan.lost
+            );
+        }
+        self.db.release(i, &plan.release);
+        if !plan.acquire.is_empty() && self.orchestrators[i].session.is_some() {
+            self.act_soon(i, Act::Acquire(plan.acquire));
+        }
+        self.send_again(i, &again);
+        let rounds = self.orchestrators[i].rounds.wrapping_add(1);
+        self.orchestrators[i].rounds = rounds;
+        self.look_around(i, rounds.is_multiple_of(SCAN_ROUNDS));
+        self.poll(i);
+    }
+
+    fn acquire(&mut self, i: usize, shards: &[i16]) {
+        let (now, session) = (self.db_now(), self.orchestrators[i].session);
+        let got = self.db.acquire(i, session, shards, LEASE_MS, now);
+        if got.is_empty() || self.fate() != Fate::Done {
+            return; // not held before they are read: they are taken once more
+        }
+        tell!(self, None, "orchestrator {} takes {got:?}", NAMES[i]);
+        let shards: Vec<i16> = got.iter().map(|(shard, _)| *shard).collect();
+        let process = &mut self.orchestrators[i];
+        process.owner.acquired(&got);
+        let mut loaded = Vec::new();
+        for (saga, shard) in self.db.live(&shards) {
+            process.owner.take_in(saga.clone(), shard);
+            loaded.push(saga.id);
+        }
+        self.send_again(i, &loaded);
+        self.poll(i);
+    }
+
+    /// Signals, and sagas that are not known yet.
+    pub(super) fn look_around(&mut self, i: usize, scan: bool) {
+        let process = &mut self.orchestrators[i];
+        process.look = false;
+        let shards = process.owner.shards();
+        if shards.is_empty() {
+            return;
+        }
+        let minute_ago = self.now + self.db_offset - 60_000;
+        for (saga, shard) in self.db.live(&shards) {
+            let is_new = saga_id(number_of(saga.id), minute_ago) <= saga.id;
+            if is_new && !process.owner.knows(saga.id) {
+                process.owner.take_in(saga.clone(), shard);
+            }
+        }
+        if scan {
+            let live = self.db.live(&shards).map(|(saga, _)| (saga.id, saga.rev));
+            let outdated = process.owner.outdated(live);
+            for id in &outdated {
+                if let Some(saga) = self.db.saga(*id) {
+                    process.owner.take_in(saga.clone(), shard_of(*id, SHARDS));
+                }
+            }
+            self.send_again(i, &outdated);
+        }
+        let process = &mut self.orchestrators[i];
+        let mut given = Vec::new();
+        for (at, row) in self
+            .db
+            .signals
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| !row.applied)
+        {
+            let saga = &self.db.orders[row.order].saga;
+            let shard = shard_of(saga.id, SHARDS);
+            if !shards.contains(&shard) {
+                continue;
+            }
+            if !process.owner.knows(saga.id) {
+                process.owner.take_in(saga.clone(), shard);
+            }
+            let step = &STEP_NAMES[row.step];
+            let says = match row.told {
+                Told::End => Some(json!({"reason": "customer_cancelled"})),
+                Told::Act if row.step == NOTIFY => Some(json!({"action": "resolve"})),
+                Told::Act => Some(json!({"action": "retry"})),
+                Told::Decision | Told::Nudge => None,
+            };
+            let kind = row.told as i16;
+            let input = process
+                .owner
+                .signal(saga.id, kind, step.as_str(), says.as_ref());
+            let given_one = |input| Given {
+                saga: saga.id,
+                input,
+                signal: Some(at),
+            };
+            given.extend(input.map(given_one));
+        }
+        if !given.is_empty() {
+            process.parts.push((given, 0));
+            process.busy = true;
+            self.next_part(i);
+        }
+    }
+}
+
+/// The last step: its refusal is in the ledger, so trying again does not help.
+pub(super) const NOTIFY: usize = 4;
+
+/// The steps of an order by number.
+pub(super) const STEP_NAMES: [StepName; 5] = StepName::OF_AN_ORDER;
+
+fn name(act: &Act) -> &'static str {
+    match act {
+        Act::Poll | Act::Start | Act::Connect => "look",
+        Act::Acquire(_) => "take shards",
+        Act::Read(..) => "read",
+        Act::Commit(..) => "commit",
+        Act::Publish(_) => "publish",
+        Act::Acknowledge(_) => "acknowledge",
+    }
+}

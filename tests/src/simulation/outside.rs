@@ -1,0 +1,164 @@
+//! What people do: they place orders, look at them, act at their bank, and have enough.
+
+use super::{
+    broker::{Body, Queue},
+    customer::{Card, Fraud, Order, Stand},
+    database::{Review, SHARDS, Told, saga_id},
+    fault::Fault,
+    orchestrator::NOTIFY,
+    world::{BEGIN, Event, INCARNATION, World, tell},
+};
+use contract::OrderId;
+use engine::{Sender, shard_of};
+use saga::{Now, start};
+use std::{rc::Rc, sync::Arc};
+
+impl World {
+    pub(super) fn place(&mut self) {
+        let number = self.orders.len();
+        let (ends, refuses) = (
+            self.mix.of(Fault::CustomerEnds),
+            self.mix.of(Fault::RefundRefused),
+        );
+        let mut order = Order::draw(
+            &mut self.rng,
+            self.now,
+            self.healed,
+            &self.offers,
+            ends,
+            refuses,
+        );
+        let id = saga_id(number, self.now);
+        Arc::make_mut(&mut order.view).id = OrderId(id.0);
+        tell!(
+            self,
+            Some(number),
+            "placed: {:?}, {:?}, ends {:?}, {} places",
+            order.fraud,
+            order.card,
+            order.ends_at.map(|at| at - BEGIN),
+            order.places()
+        );
+        if let Some(at) = order.ends_at {
+            self.at(at, Event::End(number));
+        }
+        self.orders.push(order);
+        let seed = self.rng.any();
+        let now = Now {
+            ms: self.db_now(),
+            seed,
+        };
+        let transition = start(&self.definition, id, 1, now);
+        let db_now = self.db_now();
+        self.db.insert(transition.next.clone());
+        self.judge.born(&transition.next, &self.definition);
+        if self.healed {
+            let order = &self.orders[number];
+            self.judge.expect(
+                number,
+                self.healed_at.map_or(self.now, |at| at.max(self.now)),
+                db_now,
+                &transition.next,
+                order,
+                &self.definition,
+            );
+        }
+        let lease = &self.db.leases[usize::try_from(shard_of(id, SHARDS)).unwrap_or(0)];
+        let owner = lease
+            .reply_queue
+            .filter(|_| lease.owner.is_some() && lease.until > db_now);
+        let (Some(queue), Some(send)) = (owner, transition.send) else {
+            return; // whoever takes the shard finds the saga
+        };
+        let sender = Sender {
+            reply_to: queue.to_string(),
+            incarnation: INCARNATION,
+            now_ms: db_now,
+        };
+        if let Some(command) = sender.command(&self.definition, &transition.next, send) {
+            self.publish_commands(vec![Rc::new(command)]);
+        }
+    }
+
+    pub(super) fn review(&mut self, order: usize) {
+        let Fraud::Review(Some(approves)) = self.orders[order].fraud else {
+            return;
+        };
+        let row = &mut self.db.orders[order];
+        if row.review == Some(Review::Open) {
+            row.review = Some(if approves {
+                Review::Approved
+            } else {
+                Review::Rejected
+            });
+            tell!(self, Some(order), "the reviewer decides: {approves}");
+            self.tell_saga(order, Told::Decision, 1);
+        }
+    }
+
+    /// Whoever is asked has it tried again, mostly when the reason for the failure is gone, or has told
+    /// the customer himself.
+    pub(super) fn operator(&mut self, order: usize) {
+        self.operators -= 1;
+        if self.rng.chance(7_000) {
+            self.orders[order].refund_refused = false;
+        }
+        let sold = self.db.orders[order].saga.pivot_done();
+        tell!(self, Some(order), "an operator acts");
+        self.tell_saga(order, Told::Act, if sold { NOTIFY } else { 2 });
+        if self.healed {
+            let (now, db_now) = (self.now, self.db_now());
+            let (row, truth) = (&self.db.orders[order], &self.orders[order]);
+            self.judge
+                .expect(order, now, db_now, &row.saga, truth, &self.definition);
+        }
+    }
+
+    /// By the time that the provider tells, it shows what it tells.
+    pub(super) fn webhook(&mut self, order: usize) {
+        for payment in &mut self.orders[order].payments {
+            payment.before = payment.stand;
+        }
+        self.tell_saga(order, Told::Nudge, 2);
+    }
+
+    /// A signal's row, and the nudge that says that there is one.
+    pub(super) fn tell_saga(&mut self, order: usize, told: Told, step: usize) {
+        self.db.signal(order, told, step);
+        let shard = shard_of(self.db.orders[order].saga.id, SHARDS);
+        let lease = &self.db.leases[usize::try_from(shard).unwrap_or(0)];
+        if let Some(queue) = lease.reply_queue {
+            self.send(Queue::Replies(queue), Body::Nudge);
+        }
+    }
+
+    /// The bank has decided, or the customer has.
+    pub(super) fn bank(&mut self, order: usize, at: usize) {
+        let good = match self.orders[order].card {
+            Card::Challenge(answer) => answer,
+            _ => Some(true),
+        };
+        let Some(payment) = self.orders[order].payments.get_mut(at) else {
+            return;
+        };
+        let (Some(good), Stand::Challenged | Stand::Thinking) = (good, payment.stand) else {
+            return;
+        };
+        payment.turn(if good {
+            Stand::Captured
+        } else {
+            Stand::Declined
+        });
+        tell!(
+            self,
+            Some(order),
+            "payment {at} decided by its owner: {good}"
+        );
+        self.effect(order, 2);
+        let after = self.rng.range(100, 20_000);
+        self.after(after, Event::Webhook(order));
+        if self.rng.chance(3_000) {
+            self.after(after + 500, Event::Webhook(order));
+        }
+    }
+}

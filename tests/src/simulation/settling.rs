@@ -1,0 +1,342 @@
+//! An orchestrator's loop: take what came and what is due, read, plan, commit, publish, acknowledge.
+
+use super::{
+    broker::{Body, Queue},
+    database::{NAMES, SHARDS, number_of},
+    judge::{Judge, Why},
+    orchestrator::{Act, Fate, Given},
+    world::{Event, INCARNATION, World, tell},
+};
+use contract::{Command, Reply, SagaId};
+use engine::{Owner, Sender, shard_of};
+use saga::{Input, Now, Plan, ReplyInput};
+use std::{collections::HashSet, rc::Rc};
+
+const BATCH_MAX: usize = 500;
+const REREADS_MAX: u8 = 3;
+
+impl World {
+    pub(super) fn poll(&mut self, i: usize) {
+        let process = &mut self.orchestrators[i];
+        process.poll_at = None;
+        if process.busy || !process.up || process.stalled_until > self.now {
+            return;
+        }
+        let mut given = Vec::new();
+        while let Some(queue) = process.session {
+            let Some(body) = self.broker.pop(Queue::Replies(queue)) else {
+                break;
+            };
+            match &body {
+                Body::Replies(replies) => given.extend(replies.iter().map(|reply| as_input(reply))),
+                _ => process.look = true,
+            }
+            process.taken.push(body);
+        }
+        let clock = process.clock(self.now);
+        let due = process.owner.due(clock, BATCH_MAX);
+        given.extend(due.into_iter().map(|saga| Given {
+            saga,
+            input: Input::Wake,
+            signal: None,
+        }));
+        if !given.is_empty() {
+            process.parts.push((given, 0));
+            process.busy = true;
+            return self.next_part(i);
+        }
+        if process.look {
+            return self.look_around(i, false);
+        }
+        if let Some(at) = process.owner.next_wake() {
+            let at = self.now + (at - clock).max(1);
+            process.poll_at = Some(at);
+            self.at(
+                at,
+                Event::Orchestrator(i, self.orchestrators[i].life, Act::Poll),
+            );
+        }
+    }
+
+    pub(super) fn next_part(&mut self, i: usize) {
+        if let Some((given, rereads)) = self.orchestrators[i].parts.pop() {
+            return self.act_soon(i, Act::Read(given, rereads));
+        }
+        let process = &mut self.orchestrators[i];
+        process.busy = false;
+        let count = process.taken.len();
+        if count > 0 {
+            self.act(i, 4, Act::Acknowledge(count));
+        }
+        self.act(i, 0, Act::Poll);
+    }
+
+    fn try_again(&mut self, i: usize, given: Vec<Given>, rereads: u8) {
+        let process = &mut self.orchestrators[i];
+        process.failures += 1;
+        let pause = 50 << process.failures.min(6);
+        self.act(i, pause, Act::Read(given, rereads));
+    }
+
+    pub(super) fn read(&mut self, i: usize, given: Vec<Given>, rereads: u8) {
+        let ids = || given.iter().map(|one| one.saga);
+        let unknown = self.orchestrators[i].owner.unknown(ids());
+        if !unknown.is_empty() && self.fate() != Fate::Done {
+            self.commit_failed(i, ids());
+            return self.try_again(i, given, rereads);
+        }
+        let process = &mut self.orchestrators[i];
+        for id in unknown {
+            if let Some(saga) = self.db.saga(id) {
+                process.owner.take_in(saga.clone(), shard_of(id, SHARDS));
+            }
+        }
+        process.seed = process.seed.wrapping_add(1);
+        let now = Now {
+            ms: process.clock(self.now),
+            seed: process.seed,
+        };
+        let inputs = inputs_of(&given);
+        let plan = process.owner.settle(&inputs, now);
+        if plan.writes.is_empty() {
+            return self.settled(i, plan, given, rereads, &HashSet::new());
+        }
+        self.act_soon(i, Act::Commit(Box::new(plan), given, rereads));
+    }
+
+    fn commit_failed(&mut self, i: usize, ids: impl Iterator<Item = SagaId> + Clone) {
+        for id in ids.clone() {
+            self.judge.doubt(number_of(id), i);
+        }
+        self.orchestrators[i].owner.commit_failed(ids);
+    }
+
+    pub(super) fn commit(&mut self, i: usize, plan: Plan, given: Vec<Given>, rereads: u8) {
+        let fate = self.fate();
+        let answer = match fate {
+            Fate::Failed => Err(()),
+            Fate::Done | Fate::Unheard => self.advance(i, &plan, &given),
+        };
+        let answer = if fate == Fate::Unheard {
+            Err(())
+        } else {
+            answer
+        };
+        match Owner::moved_by(&plan, answer) {
+            Ok(moved) => {
+                self.orchestrators[i].failures = 0;
+                self.settled(i, plan, given, rereads, &moved);
+            }
+            Err(()) => {
+                self.commit_failed(i, given.iter().map(|one| one.saga));
+                self.try_again(i, given, rereads);
+            }
+        }
+    }
+
+    /// The transaction, with the judge beside it.
+    fn advance(&mut self, i: usize, plan: &Plan, given: &[Given]) -> Result<HashSet<SagaId>, ()> {
+        let before = plan
+            .writes
+            .iter()
+            .map(|write| self.db.saga(write.next.id).cloned());
+        let before: Vec<_> = before.collect();
+        let moved = match self.db.advance(&plan.writes) {
+            Ok(moved) => moved,
+            Err(check) => {
+                self.broken(check, None, "the database refuses it".to_owned());
+                return Err(());
+            }
+        };
+        let moved: HashSet<SagaId> = moved.into_iter().collect();
+        let db_now = self.db_now();
+        self.orchestrators[i].observe(self.now, db_now);
+        for (write, before) in plan.writes.iter().zip(before) {
+            let number = number_of(write.next.id);
+            let (Some(before), true) = (before, moved.contains(&write.next.id)) else {
+                continue;
+            };
+            for one in &write.applied {
+                self.coverage
+                    .applied(before.state, &given[one.input].input, &one.log);
+                tell!(
+                    self,
+                    Some(number),
+                    "{} applies {} to {:?}: {}, {:?}",
+                    NAMES[i],
+                    told(&given[one.input].input),
+                    one.log.cursor.map(|c| (c.step, c.kind, c.attempt)),
+                    one.log.state.name(),
+                    one.log.send.map(|s| (s.seq, s.step, s.kind))
+                );
+            }
+            if write.next.flags.attention && !before.flags.attention {
+                let after = self.rng.range(1_000, 120_000);
+                self.operators += 1;
+                self.after(after, Event::Operator(number));
+            }
+            if Judge::rests(&write.next) {
+                self.coverage.ended(&write.next);
+            }
+            let (row, truth) = (&self.db.orders[number], &self.orders[number]);
+            self.judge
+                .wrote(number, &before, write, row, truth, &self.definition);
+        }
+        Ok(moved)
+    }
+
+    /// What follows from a batch whose plan is committed.
+    fn settled(
+        &mut self,
+        i: usize,
+        plan: Plan,
+        given: Vec<Given>,
+        rereads: u8,
+        moved: &HashSet<SagaId>,
+    ) {
+        let now = self.orchestrators[i].clock(self.now);
+        let sender = self.sender(i);
+        let process = &mut self.orchestrators[i];
+        let mut conflicts = HashSet::new();
+        let mut commands = Vec::new();
+        for write in plan.writes {
+            if !moved.contains(&write.next.id) {
+                conflicts.insert(write.next.id);
+                continue;
+            }
+            if let (Some(sender), Some(send)) = (&sender, write.send) {
+                let command = sender.command(&self.definition, &write.next, send);
+                commands.extend(command.map(|command| (Rc::new(command), Why::Written)));
+            }
+            process.owner.committed(write, now);
+        }
+        for (one, settlement) in given.iter().zip(&plan.settlements) {
+            if let saga::Settlement::Refused(why) = settlement {
+                self.coverage.refused(*why);
+            }
+            let over = self
+                .db
+                .saga(one.saga)
+                .is_none_or(|saga| saga.state.is_end());
+            if let Some(signal) = one.signal
+                && process
+                    .owner
+                    .is_settled(one.saga, *settlement, &conflicts, over)
+            {
+                self.db.signals[signal].applied = true;
+            }
+        }
+        let aftermath = process
+            .owner
+            .finish(&inputs_of(&given), &plan.settlements, &conflicts);
+        if !commands.is_empty() {
+            self.act_soon(i, Act::Publish(commands));
+        }
+        for id in &aftermath.send_again {
+            if let Some(saga) = self.orchestrators[i].owner.saga(*id) {
+                self.judge.read_back(number_of(*id), i, saga.seq);
+            }
+        }
+        self.send_doubtful(i, &aftermath.send_again);
+        if !conflicts.is_empty() && rereads < REREADS_MAX {
+            let again = given
+                .into_iter()
+                .filter(|one| conflicts.contains(&one.saga));
+            self.orchestrators[i]
+                .parts
+                .push((again.collect(), rereads + 1));
+        }
+        self.next_part(i);
+    }
+
+    // Sending.
+
+    fn sender(&self, i: usize) -> Option<Sender> {
+        let process = &self.orchestrators[i];
+        Some(Sender {
+            reply_to: process.session?.to_string(),
+            incarnation: INCARNATION,
+            now_ms: process.clock(self.now),
+        })
+    }
+
+    /// After a load or a new session: once for each of them.
+    pub(super) fn send_again(&mut self, i: usize, sagas: &[SagaId]) {
+        for id in sagas {
+            if let Some(saga) = self.orchestrators[i].owner.saga(*id) {
+                self.judge.excuse(number_of(*id), saga.seq);
+            }
+        }
+        self.send_doubtful(i, sagas);
+    }
+
+    fn send_doubtful(&mut self, i: usize, sagas: &[SagaId]) {
+        let Some(sender) = self.sender(i) else {
+            return;
+        };
+        let owner = &self.orchestrators[i].owner;
+        let commands = sagas.iter().filter_map(|id| {
+            let (definition, saga, send) = owner.current(*id)?;
+            Some((Rc::new(sender.command(definition, saga, send)?), Why::Again))
+        });
+        let commands: Vec<_> = commands.collect();
+        if !commands.is_empty() {
+            self.act_soon(i, Act::Publish(commands));
+        }
+    }
+
+    pub(super) fn publish(&mut self, i: usize, commands: Vec<(Rc<Command>, Why)>) {
+        if self.broker.away || self.orchestrators[i].session.is_none() {
+            return; // they are sent again in time
+        }
+        for (command, why) in &commands {
+            let number = number_of(command.saga_id);
+            tell!(
+                self,
+                Some(number),
+                "{} sends {} {:?}, command {}, try {}{}",
+                NAMES[i],
+                command.step,
+                command.kind,
+                command.seq,
+                command.attempt,
+                if *why == Why::Again { " (again)" } else { "" }
+            );
+            self.judge.sent(number, command.seq, *why);
+        }
+        self.publish_commands(commands.into_iter().map(|(command, _)| command).collect());
+    }
+}
+
+fn inputs_of(given: &[Given]) -> Vec<(SagaId, Input)> {
+    given
+        .iter()
+        .map(|one| (one.saga, one.input.clone()))
+        .collect()
+}
+
+fn as_input(reply: &Reply) -> Given {
+    let error = reply.error.as_ref();
+    Given {
+        saga: reply.saga_id,
+        input: Input::Reply(ReplyInput {
+            seq: reply.seq,
+            outcome: reply.outcome,
+            code: error.map(|error| error.code.clone()),
+            retry_after_ms: error.and_then(|error| error.retry_after_ms),
+        }),
+        signal: None,
+    }
+}
+
+fn told(input: &Input) -> String {
+    match input {
+        Input::Reply(reply) => format!(
+            "reply {} ({:?}, {})",
+            reply.seq,
+            reply.outcome,
+            reply.code.as_deref().unwrap_or("-")
+        ),
+        other => format!("{other:?}"),
+    }
+}

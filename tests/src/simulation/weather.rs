@@ -1,0 +1,125 @@
+//! What lies between the processes: messages on their way, and what befalls all of them at once.
+
+use super::{
+    broker::{Body, Queue},
+    fault::Fault,
+    orchestrator::{Act, STEP_NAMES},
+    world::{Event, World, tell},
+};
+use contract::{Command, StepKind};
+use std::rc::Rc;
+
+impl World {
+    /// Commands go to the queues of their steps, in one message for each queue.
+    pub(super) fn publish_commands(&mut self, commands: Vec<Rc<Command>>) {
+        let mut by_queue: Vec<(Queue, Vec<Rc<Command>>)> = Vec::new();
+        for command in commands {
+            let step = STEP_NAMES
+                .iter()
+                .position(|name| *name == command.step)
+                .unwrap_or(0);
+            let queue = Queue::Commands(step, command.kind != StepKind::Do);
+            match by_queue.iter_mut().find(|(known, _)| *known == queue) {
+                Some((_, batch)) => batch.push(command),
+                None => by_queue.push((queue, vec![command])),
+            }
+        }
+        for (queue, batch) in by_queue {
+            self.send(queue, Body::Commands(batch));
+        }
+    }
+
+    /// A message sets out.
+    pub(super) fn send(&mut self, queue: Queue, body: Body) {
+        if self.strikes(Fault::MessageLost) {
+            tell!(self, None, "a message to {queue:?} is lost");
+            return;
+        }
+        if self.strikes(Fault::MessageDoubled) {
+            let late = self.rng.range(1, 20_000);
+            self.after(late, Event::Arrive(queue, body.clone()));
+        }
+        let way = match self.strikes(Fault::MessageLate) {
+            true => self.rng.range(10, 40_000),
+            false => self.rng.range(1, 3),
+        };
+        self.after(way, Event::Arrive(queue, body));
+    }
+
+    pub(super) fn arrive(&mut self, queue: Queue, body: Body) {
+        if self.broker.away || !self.broker.push(queue, body) {
+            return;
+        }
+        match queue {
+            Queue::Commands(step, undo) => self.kick(step, undo),
+            Queue::Replies(number) => {
+                if let Some(i) = self.broker.owner_of(number) {
+                    let life = self.orchestrators[i].life;
+                    self.soon(Event::Orchestrator(i, life, Act::Poll));
+                }
+            }
+        }
+    }
+
+    /// What befalls everybody.
+    pub(super) fn disasters(&mut self) {
+        if self.strikes(Fault::BrokerEmptied) {
+            tell!(self, None, "the broker is emptied");
+            self.broker.empty();
+            self.sessions_end();
+        }
+        if !self.broker.away && self.strikes(Fault::BrokerAway) {
+            let ms = self.rng.range(200, 15_000);
+            tell!(self, None, "the broker is away for {ms} ms");
+            self.broker.away = true;
+            self.sessions_end();
+            self.after(ms, Event::BrokerBack);
+        }
+        if self.strikes(Fault::ClockForward) {
+            let ms = self.rng.range(1_000, 120_000);
+            tell!(self, None, "the database's clock goes forward by {ms} ms");
+            self.db_offset += ms;
+        }
+        if self.strikes(Fault::ClockBack) {
+            let ms = self.rng.range(1_000, 120_000);
+            tell!(self, None, "the database's clock goes back by {ms} ms");
+            self.db_offset -= ms;
+        }
+    }
+
+    fn sessions_end(&mut self) {
+        for i in 0..2 {
+            self.disconnect(i);
+            self.reconnect(i);
+        }
+    }
+
+    pub(super) fn broker_back(&mut self) {
+        if !self.broker.away {
+            return;
+        }
+        tell!(self, None, "the broker is back");
+        self.broker.away = false;
+        for i in 0..2 {
+            self.reconnect(i);
+        }
+        self.kick_all();
+    }
+
+    /// Once nothing goes wrong any more, nobody minds what another one minds.
+    pub(super) fn check_owners(&mut self) {
+        for shard in 0..super::database::SHARDS {
+            let holders = self
+                .orchestrators
+                .iter()
+                .filter(|o| o.up && o.owner.holds(shard));
+            if holders.count() > 1 {
+                self.broken(
+                    "bounded-work",
+                    None,
+                    format!("shard {shard} is minded by two"),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The world of one seed: what exists, and what happens next. Time is a number; everything that will
+//! happen stands in one queue, and chance comes from the seed alone, so a seed is one story.
+
+use super::{
+    broker::{Body, Broker, Queue},
+    coverage::Coverage,
+    customer::Order,
+    database::{Database, Told},
+    fault::{Fault, Mix},
+    judge::{Judge, Violation},
+    orchestrator::{Act, Orchestrator},
+    provider::Request,
+    rng::Rng,
+    worker::{Work, Worker},
+};
+use contract::{Incarnation, OfferId};
+use saga::Definition;
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+    sync::Arc,
+};
+use uuid::Uuid;
+
+/// This life of the database.
+pub(super) const INCARNATION: Incarnation = Incarnation(1);
+/// The virtual time at which a seed begins, in milliseconds since the epoch.
+pub(super) const BEGIN: i64 = 1_800_000_000_000;
+
+/// So long after the last fault every process knows what is its own.
+const SETTLED_MS: i64 = 12_000;
+/// So long after the last fault every owner has looked at all of its sagas.
+const SCANNED_MS: i64 = 130_000;
+
+/// What happens.
+#[derive(Debug)]
+pub(super) enum Event {
+    Place,
+    End(usize),
+    Review(usize),
+    /// The bank, or the customer at his bank, decides about a payment.
+    Bank(usize, usize),
+    Webhook(usize),
+    /// Somebody looks at an order that asks for it.
+    Operator(usize),
+    Arrive(Queue, Body),
+    Orchestrator(usize, u32, Act),
+    Worker(usize, u32, Work),
+    /// A request reaches the provider; whose effect it was, if he still listens.
+    Request(usize, Request, Option<(usize, u32, u64)>),
+    BrokerBack,
+    Heal,
+}
+
+struct Entry(i64, u64, Event);
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// What a seed is run with.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The seed.
+    pub seed: u64,
+    /// How many orders are placed.
+    pub sagas: usize,
+    /// The faults; the seed draws them if none are given.
+    pub mix: Option<Mix>,
+    /// Whether to write the story down.
+    pub story: bool,
+}
+
+/// The world.
+pub(super) struct World {
+    pub(super) now: i64,
+    pub(super) rng: Rng,
+    /// What goes wrong now.
+    pub(super) mix: Mix,
+    pub(super) calm: bool,
+    pub(super) db: Database,
+    /// By how much the database's clock is off.
+    pub(super) db_offset: i64,
+    pub(super) broker: Broker,
+    pub(super) orders: Vec<Order>,
+    pub(super) orchestrators: [Orchestrator; 2],
+    pub(super) workers: [Worker; 2],
+    pub(super) definition: Arc<Definition>,
+    pub(super) judge: Judge,
+    pub(super) coverage: Coverage,
+    pub(super) healed: bool,
+    pub(super) healed_at: Option<i64>,
+    pub(super) offers: Vec<OfferId>,
+    to_place: usize,
+    /// Orders that somebody is about to look at.
+    pub(super) operators: usize,
+    queue: BinaryHeap<Reverse<Entry>>,
+    entries: u64,
+    story: Option<Vec<(i64, Option<usize>, String)>>,
+}
+
+/// Writes a line of the story, if it is written.
+macro_rules! tell {
+    ($world:expr, $order:expr, $($text:tt)+) => {
+        if $world.tells() {
+            $world.note($order, format!($($text)+));
+        }
+    };
+}
+pub(super) use tell;
+
+impl World {
+    pub(super) fn new(setting: &Setting) -> Self {
+        let mut rng = Rng::new(setting.seed);
+        let mix = setting.mix.clone().unwrap_or_else(|| Mix::draw(&mut rng));
+        let calm = mix.is_calm();
+        let offers: Vec<OfferId> = (1..=3).map(|n| OfferId(Uuid::from_u128(n))).collect();
+        let wanted = i64::try_from(setting.sagas).unwrap_or(i64::MAX);
+        let stock = offers
+            .iter()
+            .map(|id| (*id, rng.range(wanted / 3, wanted * 2) + 1));
+        let db = Database::new(stock.collect::<Vec<_>>());
+        let definition = Arc::new(saga::order::v1());
+        let mut world = Self {
+            now: BEGIN,
+            mix,
+            calm,
+            db,
+            db_offset: 0,
+            broker: Broker::default(),
+            orders: Vec::with_capacity(setting.sagas),
+            orchestrators: [0, 1].map(|_| Orchestrator::new(BEGIN)),
+            workers: [0, 1].map(|_| Worker::new()),
+            definition,
+            judge: Judge::default(),
+            coverage: Coverage::default(),
+            healed: calm,
+            healed_at: calm.then_some(BEGIN),
+            offers,
+            to_place: setting.sagas,
+            operators: 0,
+            queue: BinaryHeap::new(),
+            entries: 0,
+            story: setting.story.then(Vec::new),
+            rng,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        let faults: Vec<&str> = Fault::ALL
+            .iter()
+            .filter(|f| self.mix.of(**f) > 0)
+            .map(|f| f.name())
+            .collect();
+        tell!(self, None, "faults: {}", faults.join(", "));
+        let (first, rush) = if self.calm {
+            (15_000, 10_000)
+        } else {
+            (0, self.rng.range(2_000, 40_000))
+        };
+        let late = self.to_place / 4;
+        for number in 0..self.to_place {
+            let at = match number < self.to_place - late || self.calm {
+                true => first + self.rng.range(0, rush),
+                false => rush + self.rng.range(0, 60_000),
+            };
+            self.after(at, Event::Place);
+        }
+        let heal = rush + self.rng.range(5_000, 40_000);
+        if !self.calm {
+            self.after(heal, Event::Heal);
+        }
+        for i in 0..2 {
+            self.start_orchestrator(i);
+        }
+    }
+
+    /// Runs until everything has ended, or a promise is broken.
+    pub(super) fn run(&mut self) {
+        while self.judge.violation.is_none() {
+            let next = self.queue.peek().map(|Reverse(entry)| entry.0);
+            let tick = [0, 1].into_iter().filter(|i| self.orchestrators[*i].up);
+            let tick = tick.min_by_key(|i| self.orchestrators[*i].next_tick);
+            let tick_at = tick.map_or(i64::MAX, |i| self.orchestrators[i].next_tick);
+            if self.healed_at.is_some_and(|at| self.now > at + SETTLED_MS) && self.is_over() {
+                self.judge.close(&self.db, &self.orders);
+                self.check_owners();
+                return;
+            }
+            let quiet = next.is_none_or(|at| at > tick_at.saturating_add(10_000));
+            if quiet && self.healed_at.is_some_and(|at| self.now > at + SCANNED_MS) {
+                self.skip(next, tick_at);
+            }
+            match (next, tick) {
+                (Some(at), Some(i)) if tick_at < at => self.tick_at(i, tick_at),
+                (None, Some(i)) => self.tick_at(i, tick_at),
+                (None, None) => return,
+                (Some(_), _) => {
+                    if let Some(Reverse(Entry(at, _, event))) = self.queue.pop() {
+                        self.now = self.now.max(at);
+                        self.happen(event);
+                    }
+                }
+            }
+        }
+    }
+
+    fn tick_at(&mut self, i: usize, at: i64) {
+        self.now = self.now.max(self.orchestrators[i].next_tick.max(at));
+        self.tick(i);
+        if self.healed {
+            let now = self.now;
+            self.judge.in_time(&self.db, now);
+        }
+    }
+
+    /// Nothing but heartbeats until something happens: they are taken as read.
+    fn skip(&mut self, next: Option<i64>, tick_at: i64) {
+        let unread = |signal: &super::database::SignalRow| {
+            !signal.applied && !Judge::rests(&self.db.orders[signal.order].saga)
+        };
+        if self.db.signals.iter().any(unread) {
+            return;
+        }
+        let due = self.judge.next_due(&self.db);
+        let until = next.unwrap_or(i64::MAX).min(due) - 3_000;
+        if until <= tick_at || until == i64::MAX - 3_000 {
+            return;
+        }
+        let by = until - tick_at;
+        for lease in &mut self.db.leases {
+            lease.until = lease.until.saturating_add(by);
+        }
+        for seen in &mut self.db.seen_until {
+            *seen += by;
+        }
+        for orchestrator in &mut self.orchestrators {
+            orchestrator.next_tick += by;
+            orchestrator.renewed += by;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.operators == 0
+            && self.orders.len() == self.to_place
+            && self.db.orders.iter().all(|row| Judge::rests(&row.saga))
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Place => self.place(),
+            Event::End(order) => {
+                tell!(self, Some(order), "the customer ends the order");
+                self.coverage.fault(Fault::CustomerEnds);
+                self.tell_saga(order, Told::End, 0);
+            }
+            Event::Review(order) => self.review(order),
+            Event::Bank(order, payment) => self.bank(order, payment),
+            Event::Webhook(order) => self.webhook(order),
+            Event::Operator(order) => self.operator(order),
+            Event::Arrive(queue, body) => self.arrive(queue, body),
+            Event::Orchestrator(i, life, act) => self.orchestrator_acts(i, life, act),
+            Event::Worker(w, life, work) => self.worker_works(w, life, work),
+            Event::Request(order, request, asker) => self.request_arrives(order, &request, asker),
+            Event::BrokerBack => self.broker_back(),
+            Event::Heal => self.heal(),
+        }
+    }
+
+    fn heal(&mut self) {
+        self.mix = Mix::none();
+        self.healed = true;
+        // Whoever stalls now is still to wake up.
+        let stalled = self.orchestrators.iter().map(|o| o.stalled_until);
+        let stalled = stalled.chain(self.workers.iter().map(|w| w.stalled_until));
+        self.healed_at = Some(stalled.fold(self.now, i64::max));
+        tell!(self, None, "from now on nothing goes wrong");
+        if self.broker.away {
+            self.broker_back();
+        }
+        for i in 0..2 {
+            if !self.orchestrators[i].up {
+                self.start_orchestrator(i);
+            }
+        }
+        for w in 0..2 {
+            self.workers[w].up = true;
+        }
+        self.kick_all();
+        let db_now = self.db_now();
+        let from = self.healed_at.unwrap_or(self.now);
+        for (number, row) in self.db.orders.iter().enumerate() {
+            let order = &self.orders[number];
+            self.judge
+                .expect(number, from, db_now, &row.saga, order, &self.definition);
+        }
+    }
+
+    // Time, chance and the story.
+
+    pub(super) fn at(&mut self, at: i64, event: Event) {
+        self.entries += 1;
+        self.queue.push(Reverse(Entry(at, self.entries, event)));
+    }
+
+    pub(super) fn after(&mut self, ms: i64, event: Event) {
+        self.at(self.now + ms, event);
+    }
+
+    /// A moment later.
+    pub(super) fn soon(&mut self, event: Event) {
+        let ms = self.rng.range(0, 4);
+        self.after(ms, event);
+    }
+
+    pub(super) fn db_now(&self) -> i64 {
+        self.now + self.db_offset
+    }
+
+    /// Whether a fault strikes on this occasion.
+    pub(super) fn strikes(&mut self, fault: Fault) -> bool {
+        let strikes = self.rng.chance(self.mix.of(fault));
+        if strikes {
+            self.coverage.fault(fault);
+        }
+        strikes
+    }
+
+    pub(super) fn tells(&self) -> bool {
+        self.story.is_some()
+    }
+
+    pub(super) fn note(&mut self, order: Option<usize>, text: String) {
+        let at = self.now - BEGIN;
+        if let Some(story) = &mut self.story {
+            story.push((at, order, text));
+        }
+    }
+
+    /// What happened to an order, and to the world around it.
+    pub(super) fn story_of(&self, order: Option<usize>) -> Vec<String> {
+        let lines = self.story.iter().flatten();
+        lines
+            .filter(|(_, about, _)| about.is_none() || order.is_none() || *about == order)
+            .map(|(at, _, text)| format!("{:>10.3} s  {text}", *at as f64 / 1_000.0))
+            .collect()
+    }
+
+    pub(super) fn broken(&mut self, invariant: &'static str, order: Option<usize>, what: String) {
+        self.judge.violation.get_or_insert(Violation {
+            invariant,
+            order,
+            what,
+        });
+    }
+
+    /// An effect may have come into force, or gone.
+    pub(super) fn effect(&mut self, order: usize, step: usize) {
+        let (row, truth) = (&self.db.orders[order], &self.orders[order]);
+        self.judge.effect(order, step, row, truth);
+    }
+}
