@@ -5,6 +5,8 @@ use runtime::Secret;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 
+/// Characters that the provider's secret must have at least, where it is set.
+const WEBHOOK_SECRET_MIN: usize = 16;
 /// Characters that a secret must have at least.
 const SECRET_MIN: usize = 32;
 
@@ -83,6 +85,13 @@ impl Config {
             self.order_token_secret.expose().chars().count() >= SECRET_MIN,
             format!("order_token_secret must have at least {SECRET_MIN} characters"),
         );
+        let webhook = self.psp_webhook_secret.expose().chars().count();
+        check(
+            webhook == 0 || webhook >= WEBHOOK_SECRET_MIN,
+            format!(
+                "psp_webhook_secret must have at least {WEBHOOK_SECRET_MIN} characters, or none"
+            ),
+        );
         check(
             (1_024..=1_048_576).contains(&self.body_max_bytes),
             "body_max_bytes must be from 1024 to 1048576".to_owned(),
@@ -134,6 +143,7 @@ mod tests {
             ["order_token_secret must have at least 32 characters"]
         );
         let config = Config {
+            psp_webhook_secret: "whsec_short".into(),
             body_max_bytes: 1,
             read_limit_per_minute: 0,
             order_limit_per_minute: 0,
@@ -148,6 +158,6 @@ mod tests {
             ],
             ..Config::default()
         };
-        assert_eq!(config.problems().len(), 9, "{:?}", config.problems());
+        assert_eq!(config.problems().len(), 10, "{:?}", config.problems());
     }
 }

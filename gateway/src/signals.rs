@@ -59,8 +59,8 @@ async fn write(pool: &Pool, client: &Client, signals: Vec<NewSignal>) -> Vec<Opt
         Ok(told) => {
             // One that does not wait has an answer of its own on the way, and its owner looks anyway.
             client.nudge(told.iter().copied().filter(|told| told.waits));
-            let told: HashSet<_> = told.iter().map(|told| told.saga).collect();
-            let is_new = |signal: &NewSignal| Some(told.contains(&signal.saga));
+            let told: HashSet<_> = told.iter().map(|told| told.signal).collect();
+            let is_new = |signal: &NewSignal| Some(told.contains(&signal.id));
             signals.iter().map(is_new).collect()
         }
         Err(error) => {

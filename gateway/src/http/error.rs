@@ -93,7 +93,7 @@ impl ApiError {
     }
 
     /// Logs what is ours to mend; what the caller did wrong is in the access log.
-    pub(super) fn log(&self) {
+    pub(crate) fn log(&self) {
         let mut cause = String::new();
         let mut next = self
             .source

@@ -11,7 +11,7 @@ use contract::{OrderId, ProblemCode, Refusal, StepName};
 use database::Pool;
 use engine::{NewSignal, What};
 use runtime::metrics::{self, IntCounter};
-use saga::{State, Status};
+use saga::Status;
 use serde::Serialize;
 use std::sync::LazyLock;
 use utoipa::ToSchema;
@@ -72,15 +72,19 @@ impl Orders {
     }
 
     /// The customer is back from the provider's page: its order has the payment looked at, once for
-    /// each time that it waited, [`LOOKS_MAX`] times in all. What he says of it is not believed.
-    ///
-    /// # Errors
-    /// The database cannot be reached.
-    pub(super) async fn returned(&self, pool: &Pool, id: OrderId) -> Result<(), ApiError> {
+    /// each time that it waited, [`LOOKS_MAX`] times in all. What he says of it is not believed, and that
+    /// he cannot be heard now is no reason not to show him his order.
+    pub(super) async fn returned(&self, pool: &Pool, id: OrderId) {
+        if let Err(error) = self.look_at_payment(pool, id).await {
+            error.log();
+        }
+    }
+
+    async fn look_at_payment(&self, pool: &Pool, id: OrderId) -> Result<(), ApiError> {
         let mut connection = pool.get().await.map_err(database::Error::from)?;
         let saga = self.saga(&mut connection, id).await?;
         drop(connection);
-        if saga.instance.state != State::Waiting {
+        if saga.instance.waiting_since.is_none() {
             return Ok(());
         }
         let told = |moment: &&engine::view::Moment| moment.input == "signal";

@@ -210,7 +210,7 @@ async fn show(app: Arc<App>, call: Call, id: String) -> Result<Reply, ApiError> 
     let returned: Option<String> = query.take("redirect_status", text);
     let id = opened(&app, &call, query, &id)?;
     if returned.is_some() {
-        app.orders.returned(&app.pool, id).await?;
+        app.orders.returned(&app.pool, id).await;
     }
     Reply::json(StatusCode::OK, &app.orders.show(&app.pool, id).await?)
 }

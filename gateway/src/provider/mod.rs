@@ -2,7 +2,7 @@
 //!
 //! Nothing of it is believed but that it is worth a look. A webhook comes late, twice, out of order or
 //! never, and whoever learns its secret could say anything; so an event about a payment becomes a
-//! nudge for the order's step `pay`, which asks the provider itself. An order that is not at that step
+//! nudge for the order's step `pay`, which asks the provider itself. An order that does not wait there
 //! needs none. The 2xx follows the commit, so the provider repeats whatever we did not keep.
 
 mod signature;
@@ -19,6 +19,7 @@ use engine::{NewSignal, What};
 use http::{Method, StatusCode};
 use runtime::metrics::{self, IntCounterVec};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::sync::{Arc, LazyLock};
 use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
@@ -37,8 +38,13 @@ static EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
-/// The events that say something about a payment begin so.
-const ABOUT_PAYMENTS: &str = "payment_intent.";
+/// The events that say that a customer who was waited for has done something, or that it is over.
+const WORTH_A_LOOK: [&str; 4] = [
+    "payment_intent.succeeded",
+    "payment_intent.payment_failed",
+    "payment_intent.processing",
+    "payment_intent.canceled",
+];
 
 /// The routes of the payment provider.
 pub(crate) fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
@@ -73,13 +79,20 @@ struct Data {
 
 #[derive(Deserialize)]
 struct Object {
+    /// Other users of the same account keep there what they like.
     #[serde(default)]
-    metadata: Metadata,
+    metadata: Value,
 }
 
-#[derive(Deserialize, Default)]
-struct Metadata {
-    order_id: Option<OrderId>,
+impl Event {
+    /// The order whose payment is worth a look, if it is one of ours.
+    fn order(&self) -> Option<OrderId> {
+        if !WORTH_A_LOOK.contains(&self.kind.as_str()) {
+            return None;
+        }
+        let id = self.data.object.metadata.get("order_id")?;
+        id.as_str()?.parse().ok()
+    }
 }
 
 /// The answer to an event.
@@ -131,18 +144,15 @@ async fn webhook(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
         ));
     }
     let event: Event = decode(&body)?;
-    let outcome = match (
-        event.kind.starts_with(ABOUT_PAYMENTS),
-        event.data.object.metadata.order_id,
-    ) {
-        (true, Some(order)) => {
+    let outcome = match event.order() {
+        Some(order) => {
             about(order);
             match app.signals.tell(look(order, &event.id)).await? {
                 true => "told",
                 false => "not_waited_for",
             }
         }
-        _ => "ignored",
+        None => "ignored",
     };
     EVENTS.with_label_values(&[outcome]).inc();
     Reply::json(StatusCode::OK, &Received { received: true })

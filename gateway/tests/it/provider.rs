@@ -60,22 +60,28 @@ impl Gateway {
 #[tokio::test]
 async fn an_event_about_a_payment_that_is_waited_for_is_a_nudge_once() {
     let gateway = gateway().await;
-    let (at_pay, elsewhere) = (OrderId::new(), OrderId::new());
+    let [at_pay, paying, elsewhere] = [(); 3].map(|()| OrderId::new());
     gateway
         .execute(&format!(
             "INSERT INTO steps VALUES (0, 'reserve'), (2, 'pay') ON CONFLICT DO NOTHING;
              INSERT INTO sagas (id, deadline, updated_at, trace_id, rev, seq, pivot, shard, definition,
                                 state, step, kind)
              VALUES ('{at_pay}', now(), now(), '{at_pay}', 4, 3, 8, 5, 1, 2, 2, 1),
-                    ('{elsewhere}', now(), now(), '{elsewhere}', 2, 1, 8, 5, 1, 1, 0, 1)"
+                    ('{paying}', now(), now(), '{paying}', 4, 3, 8, 5, 1, 1, 2, 1),
+                    ('{elsewhere}', now(), now(), '{elsewhere}', 2, 1, 8, 5, 1, 1, 0, 1);
+             UPDATE sagas SET waiting_since = now() WHERE id = '{at_pay}'"
         ))
         .await;
-    let (at_pay, elsewhere) = (at_pay.to_string(), elsewhere.to_string());
+    let [at_pay, paying, elsewhere] = [at_pay, paying, elsewhere].map(|id| id.to_string());
     let succeeded = "payment_intent.succeeded";
     for body in [
         event("evt_1", succeeded, Some(&elsewhere)),
         event("evt_2", succeeded, Some(&OrderId::new().to_string())),
         event("evt_3", succeeded, None),
+        event("evt_3a", succeeded, Some(&paying)),
+        event("evt_3b", succeeded, Some("6735")),
+        event("evt_3c", "payment_intent.created", Some(&at_pay)),
+        event("evt_3d", succeeded, None).replace("{}", "null"),
         event("evt_4", "charge.refunded", Some(&at_pay)),
     ] {
         assert_eq!(gateway.tell(&body).await, StatusCode::OK, "{body}");

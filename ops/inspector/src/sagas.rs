@@ -64,9 +64,11 @@ database::statement! {
      SELECT s.id, s.definition, s.state, s.flags, s.step, s.kind, s.attempt, s.reason,
             (extract(epoch FROM s.updated_at) * 1000)::bigint,
             (extract(epoch FROM s.wake_at) * 1000)::bigint
-     FROM sagas s, given g
+     FROM given g, LATERAL (
+       SELECT * FROM sagas WHERE g.attention AND flags & 4 <> 0
+       UNION ALL
+       SELECT * FROM sagas WHERE NOT g.attention) AS s
      WHERE (g.state IS NULL OR s.state = g.state)
-       AND (NOT g.attention OR s.flags & 4 <> 0)
        AND (NOT g.live OR NOT s.ended)
      ORDER BY s.id DESC LIMIT {most}"
 }

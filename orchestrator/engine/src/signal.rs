@@ -32,7 +32,7 @@ pub enum What {
     /// the text is for the history.
     Decision(StepName, &'static str),
     /// Somebody says that something happened to the step. Never believed: it causes a look. There is
-    /// no such signal unless the saga is at that step.
+    /// no such signal unless the saga waits at that step, or looks into what it was told there.
     Nudge(StepName),
     /// Somebody entitled ends the saga; a code of at most 40 characters says why.
     End(&'static str),
@@ -65,6 +65,8 @@ pub enum ActionName {
 /// A saga that was told something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
+    /// The signal.
+    pub signal: Uuid,
     /// The saga.
     pub saga: SagaId,
     /// Where its owner listens.
@@ -114,28 +116,30 @@ pub(crate) fn input(kind: i16, step: u8, says: Option<&Value>) -> Option<Input> 
 }
 
 database::statement! {
-    /// Writes signals of sagas that have not ended; returns those written (saga, its trace, shard,
-    /// state).
+    /// Writes signals of sagas that have not ended; returns those written (signal, saga, its trace,
+    /// shard, state). What a provider says of a payment that nobody waits for is no signal: every good
+    /// order would cost one.
     struct InsertSignals {
         ids: Vec<Uuid> => Array<SqlUuid>,
         sagas: Vec<Uuid> => Array<SqlUuid>,
         kinds: Vec<i16> => Array<SmallInt>,
         steps: Vec<String> => Array<Text>,
         payloads: Vec<Value> => Array<Jsonb>,
-    } -> (SqlUuid, SqlUuid, SmallInt, SmallInt) =
+    } -> (SqlUuid, SqlUuid, SqlUuid, SmallInt, SmallInt) =
     "WITH given AS (
        SELECT n.id, n.kind, n.step, n.payload, s.id AS saga_id, s.trace_id, s.shard, s.state
        FROM unnest({ids}, {sagas}, {kinds}, {steps}, {payloads}) AS n(id, saga, kind, step, payload)
        JOIN sagas s ON s.id = n.saga
        WHERE NOT s.ended
-         AND (n.kind <> 2 OR s.step = (SELECT number FROM steps WHERE name = n.step))
+         AND (n.kind <> 2 OR s.waiting_since IS NOT NULL
+                             AND s.step = (SELECT number FROM steps WHERE name = n.step))
      ), written AS (
        INSERT INTO signals (id, saga_id, shard, kind, step, payload)
        SELECT id, saga_id, shard, kind, step, payload FROM given ORDER BY id
        ON CONFLICT (id) DO NOTHING
        RETURNING id
      )
-     SELECT saga_id, trace_id, shard, state FROM given JOIN written USING (id)"
+     SELECT id, saga_id, trace_id, shard, state FROM given JOIN written USING (id)"
 }
 
 /// Writes signals in the caller's transaction. Returns the sagas that were told something new; one
@@ -188,10 +192,11 @@ pub async fn signal(
     if insert.ids.is_empty() {
         return Ok(Vec::new());
     }
-    let told: Vec<(Uuid, Uuid, i16, i16)> = insert.load(connection).await?;
+    let told: Vec<(Uuid, Uuid, Uuid, i16, i16)> = insert.load(connection).await?;
     Ok(told
         .into_iter()
-        .map(|(saga, trace_id, shard, state)| Told {
+        .map(|(signal, saga, trace_id, shard, state)| Told {
+            signal,
             saga: SagaId(saga),
             shard,
             trace_id: trace_id.as_u128(),

@@ -42,14 +42,15 @@ impl Answers {
     ) -> Option<i64> {
         let cursor = saga.cursor.filter(|cursor| cursor.outstanding)?;
         let patience = i64::from(definition.step(cursor.step)?.resend_ms);
-        let in_time = saga.budget_until.is_none_or(|until| now < until)
-            && (saga.pivot_done() || now < saga.deadline);
+        let deadline = (!saga.pivot_done()).then_some(saga.deadline);
+        let until = [saga.budget_until, deadline].into_iter().flatten().min();
+        let left = until.map_or(patience, |until| until.saturating_sub(now));
         let answer = *self.last.get(&(cursor.step, cursor.kind))?;
         let lately = now.saturating_sub(answer.at) < patience;
         let silence = now.saturating_sub(decided_at?);
         let queue_is_long = answer.age_ms > patience / 2;
         let explained = silence < answer.age_ms.saturating_mul(2);
-        (in_time && lately && queue_is_long && explained).then_some(patience)
+        (left > 0 && lately && queue_is_long && explained).then_some(patience.min(left))
     }
 }
 
@@ -100,6 +101,7 @@ mod tests {
         assert_eq!(explain(4_000, 4_900, None, 5_000), None, "unknown since");
         let budget = saga.budget_until.expect("a budget");
         assert_eq!(explain(40_000, budget - 1, Some(0), budget), None, "over");
+        assert_eq!(explain(40_000, budget - 1, Some(0), budget - 1), Some(1));
         let none = Answers::default().explain_silence(&definition, &saga, Some(0), 5_000);
         assert_eq!(none, None, "no answers at all");
     }

@@ -52,6 +52,8 @@ async fn an_order_is_confirmed_with_signed_tickets_and_a_mail_in_its_language() 
         let shown = ended.order["tickets"].as_array().expect("tickets");
         assert_eq!(shown.len(), 2, "{}", ended.order);
         world.judge.at_rest(placed.id).await;
+        // The provider told of its payment, and nobody waited for that.
+        assert_eq!(world.judge.signals(placed.id).await, (0, 0));
         let tickets = world.judge.tickets(placed.id).await;
         assert_eq!(tickets.len(), 2);
         for ticket in &tickets {

@@ -247,7 +247,10 @@ async fn take_fresh(
         .filter_map(|(order, it)| Some((order, Some(it.answer.as_ref().err()?.0))))
         .collect();
     quota::add(connection, Taker::Pay, &taken, &takes).await?;
-    quota::fence(connection, Taker::Pay, &refused).await?;
+    // A twin of one of them took meanwhile: its tickets were counted against itself.
+    if quota::fence(connection, Taker::Pay, &refused).await? != refused.len() {
+        return Err(quota::overtaken().into());
+    }
     record::add_hits(connection, &hits).await?;
     Ok(of().map(|(order, it)| (order, it.answer.clone())).collect())
 }

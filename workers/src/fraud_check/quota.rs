@@ -257,7 +257,7 @@ pub async fn add(
 
 /// Forbids the step to take for these orders from now on, each with the reason if it is a refusal: a
 /// `take` that was overtaken by its own undo, or comes again, meets a row. For steps whose ledger row
-/// is not held while they take.
+/// is not held while they take. Returns how many were not forbidden, or taken for, before.
 ///
 /// # Errors
 /// The database refuses.
@@ -265,9 +265,9 @@ pub async fn fence(
     connection: &mut Connection,
     taker: Taker,
     orders: &[(OrderId, Option<Refusal>)],
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     if orders.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let fence = FenceTakes {
         step: taker.step(),
@@ -277,8 +277,7 @@ pub async fn fence(
             .map(|(_, refusal)| refusal.map(Refusal::code))
             .collect(),
     };
-    fence.execute(connection).await?;
-    Ok(())
+    Ok(fence.execute(connection).await?)
 }
 
 /// Gives back what the orders took, once, in the caller's transaction.
@@ -303,7 +302,7 @@ fn key(subject: &[u8], event: Uuid) -> Result<CounterKey, Error> {
 }
 
 /// The same kind of failure as PostgreSQL's own 40001, and as harmless.
-fn overtaken() -> DieselError {
+pub(super) fn overtaken() -> DieselError {
     DieselError::DatabaseError(
         DatabaseErrorKind::SerializationFailure,
         Box::new("another worker took from the same counters first".to_owned()),

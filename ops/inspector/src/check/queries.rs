@@ -371,4 +371,4 @@ pub(super) const APART: &str = "\
            coalesce(o.currency, '') AS currency
     FROM sagas s LEFT JOIN orders o ON o.id = s.id
     LEFT JOIN effects e ON e.saga_id = s.id AND e.step = 'pay'
-    WHERE s.state = 6 OR s.flags & 4 <> 0 OR s.state = 5 AND e.state = 2 ORDER BY s.id";
+    WHERE s.state = 6 OR s.flags & 4 <> 0 OR s.state = 5 AND e.state IN (1, 2) ORDER BY s.id";

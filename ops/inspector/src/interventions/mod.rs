@@ -12,13 +12,14 @@ use crate::{
     Error,
     audit::{self, Entry},
 };
+use chrono::Utc;
 use contract::{MessageId, Refusal, SagaId, StepName};
 use database::Connection;
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Bool, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use engine::{Act, ActionName, NewSignal, Told, What, definitions::Definitions, view};
-use saga::{Instance, State};
-use serde_json::json;
+use saga::{Action, Definition, Input, Instance, Now};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// What is done about a saga.
@@ -73,8 +74,8 @@ database::statement! {
         saga: Uuid => SqlUuid,
         action: String => Text,
         hours: i32 => Integer,
-    } -> (BigInt, Text) =
-    "SELECT id, actor FROM audit
+    } -> (Text, Jsonb) =
+    "SELECT actor, detail FROM audit
      WHERE subject = {saga} AND action = {action} AND at > clock_timestamp() - {hours} * interval '1 hour'
      ORDER BY id DESC LIMIT 1"
 }
@@ -122,12 +123,13 @@ pub async fn intervene(
         named.map(|step| step.name.clone()).collect()
     };
     let instance = &viewed.instance;
-    refuse_early(instance, intervention, &names(instance.failed_undo))?;
+    refuse_early(definition, instance, intervention, actor)?;
+    let failed_undo = names(instance.failed_undo);
     let in_force = names(instance.maybe_in_force);
     let detail = json!({
         "state": instance.state.name(),
         "maybe_in_force": in_force,
-        "failed_undo": names(instance.failed_undo),
+        "failed_undo": failed_undo,
         "step": match intervention {
             Intervention::Resolve(step) => Some(step.as_str()),
             _ => None,
@@ -136,7 +138,7 @@ pub async fn intervene(
     connection
         .transaction(async |connection| {
             if *intervention == Intervention::ApproveAbandon {
-                second_person(connection, saga, actor).await?;
+                second_person(connection, saga, actor, &json!(failed_undo)).await?;
             }
             let entry = Entry {
                 actor: actor.to_owned(),
@@ -170,6 +172,9 @@ pub async fn intervene(
             let id = MessageId::new().0;
             let signal = NewSignal { id, saga, what };
             let told = engine::signal(connection, &[signal]).await?;
+            if told.is_empty() {
+                return Err(Error::Conflict(format!("saga {saga} has ended meanwhile")));
+            }
             Ok(Done {
                 audit,
                 signal: Some(id),
@@ -218,57 +223,66 @@ pub async fn what_came(
     }))
 }
 
+/// What the engine would refuse now is refused here, before anything is kept.
 fn refuse_early(
+    definition: &Definition,
     saga: &Instance,
     intervention: &Intervention,
-    failed: &[StepName],
+    actor: &str,
 ) -> Result<(), Error> {
-    let no = |why: &str| Err(Error::Conflict(format!("saga {} {why}", saga.id)));
-    if saga.state.is_end() {
-        return no("has ended");
+    let no = |why: &str| Error::Conflict(format!("saga {}: {why}", saga.id));
+    if saga.flags.held {
+        return Err(no("it is held: the running version cannot read it"));
     }
-    match intervention {
-        Intervention::Compensate => {
-            if saga.pivot_done() {
-                return no("is past its pivot: its order is confirmed");
-            }
-            if saga.state == State::Compensating {
-                return no("is being undone already");
-            }
+    let input = match intervention {
+        Intervention::Retry => Input::Act(Action::Retry),
+        Intervention::Resolve(step) => Input::Act(Action::Resolve {
+            step: definition
+                .step_named(step)
+                .ok_or_else(|| no("its definition has no such step"))?
+                .number,
+        }),
+        Intervention::Compensate => Input::End {
+            reason: Refusal::OperatorEnded.code().to_owned(),
+        },
+        Intervention::RequestAbandon | Intervention::ApproveAbandon => {
+            Input::Act(Action::Abandon {
+                approver: actor.to_owned(),
+            })
         }
-        _ if !saga.flags.attention => return no("does not ask for a person"),
-        Intervention::Resolve(step)
-            if saga.state == State::Compensating && !failed.contains(step) =>
-        {
-            return no(&format!("has no failed undo of {step}"));
-        }
-        Intervention::RequestAbandon | Intervention::ApproveAbandon
-            if failed.is_empty() || saga.cursor.is_some() =>
-        {
-            return no("has nothing to give up: it has no failed undo, or others are under way");
-        }
-        _ => {}
-    }
-    Ok(())
+    };
+    let now = Now {
+        ms: Utc::now().timestamp_millis(),
+        seed: 0,
+    };
+    let stepped = saga::step(definition, saga, &input, now);
+    stepped
+        .map(drop)
+        .map_err(|illegal| no(&illegal.to_string()))
 }
 
 async fn second_person(
     connection: &mut Connection,
     saga: SagaId,
     actor: &str,
+    failed_undo: &Value,
 ) -> Result<(), Error> {
     let request = LastRequest {
         saga: saga.0,
         action: REQUEST.to_owned(),
         hours: REQUEST_HOURS,
     };
-    let requests: Vec<(i64, String)> = request.load(connection).await?;
+    let requests: Vec<(String, Value)> = request.load(connection).await?;
+    let same = |first: &str| first.to_lowercase() == actor.trim().to_lowercase();
     match requests.into_iter().next() {
         None => Err(Error::Conflict(format!(
             "nobody asked for giving up saga {saga} within the last day"
         ))),
-        Some((_, first)) if first == actor.trim() => Err(Error::Conflict(format!(
+        Some((first, _)) if same(&first) => Err(Error::Conflict(format!(
             "{first} asked for it: a second person has to approve"
+        ))),
+        Some((_, asked)) if asked["failed_undo"] != *failed_undo => Err(Error::Conflict(format!(
+            "what saga {saga} leaves in force is not what was asked for: ask again"
         ))),
         Some(_) => Ok(()),
     }

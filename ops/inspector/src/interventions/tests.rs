@@ -2,7 +2,9 @@
 
 use super::*;
 use database::testing::TestDatabase;
+use diesel::sql_types::BigInt;
 use diesel_async::SimpleAsyncConnection;
+use saga::State;
 
 /// A saga in this state, with these bits of failed undos, at notify (4) if it runs.
 async fn saga(connection: &mut Connection, state: State, done: i32, failed: i32) -> SagaId {
@@ -18,12 +20,18 @@ async fn saga(connection: &mut Connection, state: State, done: i32, failed: i32)
     };
     let sql = format!(
         "INSERT INTO sagas (id, deadline, updated_at, trace_id, rev, seq, done, maybe_in_force,
-                            failed_undo, pivot, shard, definition, state, flags, step, kind, ended)
+                            failed_undo, pivot, shard, definition, state, flags, step, kind, ended,
+                            reason)
          VALUES ('{id}', now(), now(), '{id}', 9, 8, {done}, {maybe}, {failed}, 8, 3, 1, {number},
-                 {flags}, {cursor}, {ended});
+                 {flags}, {cursor}, {ended},
+                 {reason});
          INSERT INTO history (saga_id, at, rev, seq, input, state)
          VALUES ('{id}', now(), 1, 0, 1, 1)",
         maybe = done | failed,
+        reason = match state {
+            State::Compensating => "'customer_cancelled'",
+            _ => "NULL",
+        },
         flags = if failed > 0 || done & 8 != 0 { 4 } else { 0 },
     );
     connection.batch_execute(&sql).await.expect("written");
@@ -133,7 +141,7 @@ async fn giving_up_takes_two_people() {
     assert_eq!(asked.signal, None, "nothing happens yet");
     let left = [StepName::FRAUD_CHECK, StepName::PAY];
     assert_eq!(asked.in_force, left, "what it leaves open is listed");
-    for same in ["ann", " ann "] {
+    for same in ["ann", " Ann "] {
         let alone = act(&mut connection, stuck, &Intervention::ApproveAbandon, same).await;
         assert!(matches!(alone, Err(Error::Conflict(_))), "{alone:?}");
     }

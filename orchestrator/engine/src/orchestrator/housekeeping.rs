@@ -8,7 +8,7 @@ use crate::{
     store::{
         lease::{Acquire, MakePartitions, Release, Renew, SignOff},
         row::{LiveIds, ReadLive},
-        signal::LookAround,
+        signal::{ForgetSignals, LookAround},
     },
 };
 use contract::SagaId;
@@ -23,6 +23,10 @@ const SCAN_ROUNDS: u32 = 24;
 const PARTITION_ROUNDS: u32 = 1_440;
 /// Months, this one included, whose partitions are there before they are needed.
 const MONTHS_AHEAD: i32 = 3;
+/// Days that a signal is kept after it was applied; what came of it is in the history.
+const SIGNAL_DAYS: i32 = 7;
+/// Old signals deleted in one hour.
+const FORGET_MAX: i32 = 100_000;
 
 impl Orchestrator {
     pub(super) async fn housekeep(&mut self, round: u32) {
@@ -57,6 +61,8 @@ impl Orchestrator {
         if round.is_multiple_of(PARTITION_ROUNDS) {
             let made = self.make_partitions().await;
             self.report("making partitions", made);
+            let forgotten = self.forget_signals().await;
+            self.report("deleting old signals", forgotten);
         }
     }
 
@@ -235,6 +241,16 @@ impl Orchestrator {
         }
         .get_result(&mut connection)
         .await?;
+        Ok(())
+    }
+
+    async fn forget_signals(&self) -> Result<(), Error> {
+        let mut connection = self.parts.pool.get().await?;
+        let forget = ForgetSignals {
+            days: SIGNAL_DAYS,
+            most: FORGET_MAX,
+        };
+        forget.execute(&mut connection).await?;
         Ok(())
     }
 

@@ -11,6 +11,7 @@ const BORN_MAX: i64 = 50_000;
 database::statement! {
     /// What the owner of some shards has to look at: its signals that are not applied (signal, saga,
     /// kind, step, what it says), and its live sagas born within the last minute (with kind 0).
+    /// Nudges come last: some stay open until their saga waits, and must not stand before an end.
     pub(crate) struct LookAround {
         shards: Vec<i16> => Array<SmallInt>,
         signals_max: i64 => BigInt,
@@ -18,7 +19,8 @@ database::statement! {
     } -> (SqlUuid, SqlUuid, SmallInt, Text, Nullable<Jsonb>) =
     "WITH given AS (SELECT {shards} AS shards)
      (SELECT s.id, s.saga_id, s.kind, s.step, s.payload FROM signals s, given g
-      WHERE s.shard = ANY (g.shards) AND s.applied_at IS NULL ORDER BY s.id LIMIT {signals_max})
+      WHERE s.shard = ANY (g.shards) AND s.applied_at IS NULL ORDER BY s.kind = 2, s.id
+      LIMIT {signals_max})
      UNION ALL
      (SELECT s.id, s.id, 0::smallint, '', NULL FROM sagas s, given g
       WHERE s.id >= uuid7_floor(now() - interval '60 s')
@@ -34,6 +36,16 @@ impl LookAround {
             born_max: BORN_MAX,
         }
     }
+}
+
+database::statement! {
+    /// Deletes signals that were applied long ago.
+    pub(crate) struct ForgetSignals {
+        days: i32 => Integer,
+        most: i32 => Integer,
+    } -> Integer =
+    "DELETE FROM signals WHERE id IN (
+       SELECT id FROM signals WHERE applied_at < now() - {days} * interval '1 day' LIMIT {most})"
 }
 
 database::statement! {

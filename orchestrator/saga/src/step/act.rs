@@ -35,7 +35,8 @@ impl Draft<'_> {
             return Ok(());
         }
         let cursor = self.next.cursor.ok_or(Illegal::NothingToDo)?;
-        if cursor.outstanding {
+        // Under way; or refused for good, which the worker would only repeat.
+        if cursor.outstanding || self.next.wake_at.is_none() {
             return Err(Illegal::NothingToDo);
         }
         let step = self.step_at(cursor)?;

@@ -178,9 +178,27 @@ impl<'a> Draft<'a> {
             StepKind::Do if self.next.reason.is_none() && !planted(Bug::ProbeSkipped) => {
                 self.command(step, StepKind::Probe, 1, Budget::Fresh);
             }
+            // It still waits, and nobody can be asked just now: that is no reason to end it.
+            StepKind::Probe if self.waits_on(step) => self.look_again_later(step),
             // Still unknown, or an ending waits: undone from this step on.
             StepKind::Do | StepKind::Probe => self.compensate(Refusal::StepFailed.code()),
         }
+    }
+
+    /// Whether the outside may still do what the step waits for.
+    fn waits_on(&self, step: &StepDefinition) -> bool {
+        let expires = self.next.waiting_since.zip(step.waiting.as_ref());
+        let expires = expires.map(|(since, waiting)| since + i64::from(waiting.deadline_ms));
+        self.next.reason.is_none()
+            && step.probe_mode == ProbeMode::Read
+            && expires.is_some_and(|at| self.now.ms < at)
+    }
+
+    fn look_again_later(&mut self, step: &StepDefinition) {
+        self.wait(step);
+        let pause = i64::from(step.probe_policy.max_ms);
+        let at = self.now.ms.saturating_add(pause);
+        self.next.wake_at = self.next.wake_at.map(|expires| expires.min(at));
     }
 
     fn retry(&mut self, step: &'a StepDefinition, cursor: Cursor, reply: &ReplyInput) {

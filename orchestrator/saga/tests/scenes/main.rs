@@ -1,9 +1,11 @@
 //! Single scenes of the state machine, each of which a rule of its own decides.
 
+mod people;
+
 use contract::{Outcome, SagaId, StepKind};
 use saga::{
-    Action, Definition, Illegal, Input, Instance, Now, ReplyInput, Settlement, SignalKind, State,
-    Status, order, settle, start, step,
+    Definition, Illegal, Input, Instance, Now, ReplyInput, Settlement, SignalKind, State, Status,
+    order, settle, start, step,
 };
 use uuid::Uuid;
 
@@ -222,86 +224,50 @@ fn a_failed_undo_is_marked_and_the_others_still_run() {
     assert_eq!(stuck.maybe_in_force, stuck.failed_undo);
 }
 
-/// An order whose refund was refused for good, everything else being undone.
-fn stuck() -> (Definition, Instance) {
+/// While the customer authenticates, somebody says that something happened, and the provider cannot be
+/// asked: the order is not ended by that.
+#[test]
+fn a_look_that_finds_nobody_does_not_end_a_wait() {
     let (definition, paying) = order_at(2);
-    let undoing = after(&definition, &paying, &end(), T0);
-    let refused = reply(&undoing, Outcome::Rejected, "disputed");
-    let mut saga = after(&definition, &undoing, &refused, T0);
-    for _ in 0..2 {
-        saga = after(&definition, &saga, &reply(&saga, Outcome::Done, ""), T0);
-    }
-    (definition, saga)
-}
-
-#[test]
-fn a_person_has_a_failed_undo_tried_again() {
-    let (definition, stuck) = stuck();
-    let again = after(&definition, &stuck, &Input::Act(Action::Retry), T0);
-    let cursor = again.cursor.expect("an undo");
-    assert_eq!((cursor.step, cursor.kind), (2, StepKind::Undo));
-    assert!(!again.flags.attention && again.failed_undo.is_empty());
-    let over = after(&definition, &again, &reply(&again, Outcome::Done, ""), T0);
-    assert_eq!(over.state, State::Compensated);
-}
-
-#[test]
-fn a_person_says_that_it_was_done_elsewhere() {
-    let (definition, stuck) = stuck();
-    let pay = Input::Act(Action::Resolve { step: 2 });
-    let over = after(&definition, &stuck, &pay, T0);
-    assert_eq!(over.state, State::Compensated);
-    assert!(over.maybe_in_force.is_empty() && !over.flags.attention);
-    let reserve = Input::Act(Action::Resolve { step: 0 });
-    let refused = step(&definition, &stuck, &reserve, now(T0));
-    assert_eq!(refused, Err(Illegal::NothingToDo), "its undo did not fail");
-}
-
-#[test]
-fn what_is_given_up_says_so_and_by_whom() {
-    let (definition, stuck) = stuck();
-    let give_up = Input::Act(Action::Abandon {
-        approver: "bob".into(),
-    });
-    let over = after(&definition, &stuck, &give_up, T0);
-    assert_eq!(over.state, State::Abandoned);
-    assert_eq!(over.approver.as_deref(), Some("bob"));
-    assert_eq!(
-        over.maybe_in_force, stuck.maybe_in_force,
-        "nothing is hidden"
+    let waiting = after(
+        &definition,
+        &paying,
+        &reply(&paying, Outcome::Waiting, ""),
+        T0,
     );
-    assert_eq!(over.status(&definition), Status::Cancelled);
-}
-
-#[test]
-fn a_person_does_nothing_to_a_saga_that_does_not_ask() {
-    let (definition, paying) = order_at(2);
-    let undoing = after(&definition, &paying, &end(), T0);
-    for saga in [&paying, &undoing] {
-        for action in [
-            Action::Retry,
-            Action::Resolve { step: 2 },
-            Action::Abandon {
-                approver: "bob".into(),
-            },
-        ] {
-            let refused = step(&definition, saga, &Input::Act(action), now(T0));
-            assert_eq!(refused, Err(Illegal::NothingToDo));
-        }
-    }
-}
-
-#[test]
-fn a_mail_that_is_refused_for_good_is_tried_again_or_dealt_with_elsewhere() {
-    let (definition, notifying) = order_at(4);
-    let refused = reply(&notifying, Outcome::Rejected, "mail_refused");
-    let asking = after(&definition, &notifying, &refused, T0);
-    assert!(asking.flags.attention);
-    let again = after(&definition, &asking, &Input::Act(Action::Retry), T0);
-    assert!(again.cursor.is_some_and(|cursor| cursor.outstanding) && !again.flags.attention);
-    let told = Input::Act(Action::Resolve { step: 4 });
-    let done = after(&definition, &asking, &told, T0);
-    assert_eq!(done.state, State::Completed);
+    let nudge = Input::Signal {
+        step: 2,
+        kind: SignalKind::Nudge,
+    };
+    let looking = after(&definition, &waiting, &nudge, T0 + 1_000);
+    let spent = looking.budget_until.expect("a budget");
+    let still = after(
+        &definition,
+        &looking,
+        &reply(&looking, Outcome::Retry, ""),
+        spent,
+    );
+    assert_eq!(
+        (still.state, still.reason.as_deref()),
+        (State::Waiting, None)
+    );
+    let again_at = still.wake_at.expect("it is looked at again");
+    assert!(again_at < waiting.wake_at.expect("the wait has an end"));
+    let again = after(&definition, &still, &Input::Wake, again_at);
+    assert_eq!(again.cursor.expect("a probe").kind, StepKind::Probe);
+    let confirmed = after(
+        &definition,
+        &again,
+        &reply(&again, Outcome::Done, ""),
+        again_at,
+    );
+    assert_eq!(confirmed.cursor.expect("the next step").step, 3);
+    // At the end of the wait, nobody being there, it ends for that reason.
+    let expiry = waiting.wake_at.expect("the wait has an end");
+    let last = after(&definition, &waiting, &Input::Wake, expiry);
+    let over = last.budget_until.expect("a budget");
+    let ended = after(&definition, &last, &reply(&last, Outcome::Retry, ""), over);
+    assert_eq!(ended.state, State::Compensating);
 }
 
 #[test]
