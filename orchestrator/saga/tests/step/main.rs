@@ -233,7 +233,8 @@ impl World {
 
     /// From now on everything answers well.
     fn heal(&mut self) {
-        for _ in 0..200 {
+        // A wait is looked into until its end, again and again.
+        for _ in 0..1_000 {
             if self.saga.state.is_end() {
                 return;
             }
