@@ -8,6 +8,7 @@
 //! any more, and everything has to end in time.
 
 mod broker;
+pub mod bugs;
 mod coverage;
 mod customer;
 mod database;

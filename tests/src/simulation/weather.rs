@@ -36,7 +36,10 @@ impl World {
             return;
         }
         if self.strikes(Fault::MessageDoubled) {
-            let late = self.rng.range(1, 20_000);
+            let late = match self.rng.below(2) {
+                0 => self.rng.range(0, 20), // both are worked on at once
+                _ => self.rng.range(1, 20_000),
+            };
             self.after(late, Event::Arrive(queue, body.clone()));
         }
         let way = match self.strikes(Fault::MessageLate) {

@@ -32,6 +32,9 @@ const SETTLED_MS: i64 = 12_000;
 /// So long after the last fault every owner has looked at all of its sagas.
 const SCANNED_MS: i64 = 130_000;
 
+/// Events for each order, far beyond what any needs.
+const EVENTS_MAX: u64 = 10_000;
+
 /// What happens.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -192,7 +195,12 @@ impl World {
 
     /// Runs until everything has ended, or a promise is broken.
     pub(super) fn run(&mut self) {
+        let most = EVENTS_MAX * (self.to_place as u64 + 10);
         while self.judge.violation.is_none() {
+            if self.entries > most {
+                let what = "the world does not come to rest".to_owned();
+                return self.broken("bounded-work", None, what);
+            }
             let next = self.queue.peek().map(|Reverse(entry)| entry.0);
             let tick = [0, 1].into_iter().filter(|i| self.orchestrators[*i].up);
             let tick = tick.min_by_key(|i| self.orchestrators[*i].next_tick);

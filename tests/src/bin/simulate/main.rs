@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use std::{process::ExitCode, time::Instant};
-use tests::simulation::{Coverage, Setting, run};
+use tests::simulation::{Coverage, Setting, bugs, run};
 
 /// Runs the simulation. A failure prints its seed, the promise and the story in order; the same seed
 /// tells the same story.
@@ -20,10 +20,16 @@ struct Arguments {
     /// Tell the story even if nothing is broken.
     #[arg(long)]
     story: bool,
+    /// Plant each known bug and run until it is caught, at most `--seeds` worlds.
+    #[arg(long)]
+    planted: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.planted {
+        return planted(arguments.seeds.max(1_000));
+    }
     let begun = Instant::now();
     let mut coverage = Coverage::default();
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
@@ -59,6 +65,39 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+fn planted(seeds: u64) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for planted in bugs::ALL {
+        let begun = Instant::now();
+        let line = match bugs::catch(planted, seeds) {
+            Some(caught) => {
+                let right = planted.breaks.contains(&caught.violation.invariant);
+                if !right {
+                    code = ExitCode::FAILURE;
+                }
+                let wrong = if right {
+                    ""
+                } else {
+                    "  (another one was expected)"
+                };
+                format!(
+                    "{:<45} {:<20} seed {:<4} {:.1} s{wrong}",
+                    format!("{:?}", planted.bugs),
+                    caught.violation.invariant,
+                    caught.seed,
+                    begun.elapsed().as_secs_f64()
+                )
+            }
+            None => {
+                code = ExitCode::FAILURE;
+                format!("{:?} was not caught", planted.bugs)
+            }
+        };
+        say(&[line]);
+    }
+    code
 }
 
 #[expect(clippy::print_stdout, reason = "the results are for whoever runs it")]

@@ -1,0 +1,130 @@
+//! The bugs that are planted, to show that each is seen, and by which promise.
+
+use super::{Fault, Mix, Setting, Violation, run};
+use contract::planted::{Bug, plant};
+
+/// Orders in a world with a bug.
+const SAGAS: usize = 12;
+
+/// One or several protections that are taken away together.
+#[derive(Clone, Copy, Debug)]
+pub struct Planted {
+    /// The protections.
+    pub bugs: &'static [Bug],
+    /// The promises one of which has to be seen broken.
+    pub breaks: &'static [&'static str],
+    /// The faults of its worlds; the seeds draw them if none are named.
+    pub faults: &'static [Fault],
+}
+
+/// How a bug was caught.
+#[derive(Debug)]
+pub struct Caught {
+    /// The first seed that showed it, from 1.
+    pub seed: u64,
+    /// What it broke.
+    pub violation: Violation,
+}
+
+const fn alone(bug: &'static [Bug], breaks: &'static [&'static str]) -> Planted {
+    Planted {
+        bugs: bug,
+        breaks,
+        faults: &[],
+    }
+}
+
+/// Workers that are stopped while the broker is away, and nothing else: all that a message can lose
+/// here, the broker gives again, unless it was acknowledged.
+const ONLY_WORKERS_STOP: &[Fault] = &[Fault::ReplyUnpublished];
+
+/// Two workers at one payment, and a provider that gives each its own.
+const TWINS_WITH_KEYS_FORGOTTEN: &[Fault] = &[
+    Fault::MessageDoubled,
+    Fault::MessageLate,
+    Fault::WorkerStalls,
+    Fault::RequestLate,
+    Fault::KeyForgotten,
+];
+
+/// All of them.
+pub const ALL: &[Planted] = &[
+    alone(&[Bug::LedgerForgetsDone], &["effects-once"]),
+    alone(&[Bug::LateDoNotFenced], &["honest-end"]),
+    alone(&[Bug::UndoneRevived], &["honest-end"]),
+    alone(&[Bug::WorkerDoesNotFold], &["effects-once"]),
+    alone(&[Bug::CallBeforeClaim], &["honest-end"]),
+    Planted {
+        bugs: &[Bug::SecondIntentKept],
+        breaks: &["money-iff-ticket"],
+        faults: TWINS_WITH_KEYS_FORGOTTEN,
+    },
+    // An effect is in force of which the row that was written over knew, or two send the same command.
+    alone(
+        &[Bug::UnconditionalWrite],
+        &["honest-end", "unknown-is-a-result", "bounded-work"],
+    ),
+    // A command is out that no row knows: it is decided once more, or its effect is never undone.
+    alone(
+        &[Bug::AmbiguousIsCommitted],
+        &["bounded-work", "honest-end"],
+    ),
+    alone(&[Bug::LostShardKept], &["bounded-work"]),
+    alone(&[Bug::StaleCausesResend], &["bounded-work"]),
+    alone(&[Bug::NoResendWhenDue], &["prompt-end"]),
+    alone(&[Bug::ReplyToAnyCommand], &["money-iff-ticket"]),
+    alone(&[Bug::BitAtReply], &["honest-end"]),
+    alone(&[Bug::UnknownIsFailure], &["unknown-is-a-result"]),
+    // The effect is there when it is given up, or comes late.
+    alone(
+        &[Bug::ExhaustedIsFailure],
+        &["unknown-is-a-result", "honest-end"],
+    ),
+    alone(&[Bug::ProbeSkipped], &["unknown-is-a-result"]),
+    alone(&[Bug::UndoInOrder], &["every-end-undoes"]),
+    alone(&[Bug::UndoStopsAtFailure], &["failed-undo-is-work"]),
+    alone(&[Bug::DeadlineKills], &["honest-end"]),
+    alone(&[Bug::NudgeBelieved], &["money-iff-ticket"]),
+    alone(&[Bug::EndOverridesPivot], &["every-end-undoes"]),
+    Planted {
+        bugs: &[Bug::AcknowledgedUnanswered, Bug::NoResendWhenDue],
+        breaks: &["prompt-end"],
+        faults: ONLY_WORKERS_STOP,
+    },
+];
+
+/// Pairs of which each is harmless alone in these worlds, because the other one protects.
+pub const HARMLESS_ALONE: &[Planted] = &[
+    Planted {
+        bugs: &[Bug::AcknowledgedUnanswered],
+        breaks: &[],
+        faults: ONLY_WORKERS_STOP,
+    },
+    Planted {
+        bugs: &[Bug::NoResendWhenDue],
+        breaks: &[],
+        faults: ONLY_WORKERS_STOP,
+    },
+];
+
+/// Runs worlds with a bug until it shows, at most so many.
+#[must_use]
+pub fn catch(planted: &Planted, seeds: u64) -> Option<Caught> {
+    plant(planted.bugs);
+    let mut caught = None;
+    for seed in 1..=seeds {
+        let mix = (!planted.faults.is_empty()).then(|| Mix::only(planted.faults));
+        let setting = Setting {
+            seed,
+            sagas: SAGAS,
+            mix,
+            story: false,
+        };
+        if let Some(violation) = run(&setting).violation {
+            caught = Some(Caught { seed, violation });
+            break;
+        }
+    }
+    plant(&[]);
+    caught
+}
