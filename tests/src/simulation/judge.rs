@@ -134,11 +134,11 @@ impl Judge {
     ) {
         let next = &write.next;
         if let Some(undo) = next.cursor.filter(|cursor| cursor.kind == StepKind::Undo) {
+            // One that was under way when a person had others tried again ends first.
+            let is_new = next.seq != before.seq;
             let open = next.maybe_in_force.without(next.failed_undo);
-            if definition
-                .last_of(open)
-                .is_some_and(|last| last.number != undo.step)
-            {
+            let last = definition.last_of(open);
+            if is_new && last.is_some_and(|last| last.number != undo.step) {
                 self.fail(
                     "every-end-undoes",
                     order,
