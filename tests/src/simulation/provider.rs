@@ -291,6 +291,7 @@ fn show(order: &Order, at: usize, stale: bool) -> Option<Intent> {
         id: IntentId::new(&format!("pi_{at}"))?,
         status,
         amount: total,
+        amount_capturable: 0,
         amount_received: captured,
         currency: "eur".to_owned(),
         payment_method: Some(Expandable::Object(fingerprint)),

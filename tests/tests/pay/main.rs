@@ -4,6 +4,7 @@
 //! given back as was captured.
 
 mod authentication;
+mod capture;
 mod desk;
 
 use contract::{Outcome, StepKind};

@@ -4,7 +4,7 @@
 use super::{
     decide::{Next, next, to_refund_minor},
     say::{self, Known, known, missing, not_yet, overtaken, retry},
-    stripe::{Classified, Intent, IntentId, NewIntent, Refund, Status},
+    stripe::{CaptureMethod, Classified, Intent, IntentId, NewIntent, Refund, Status},
 };
 use crate::{
     Error,
@@ -246,6 +246,7 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
             total: self.order.total,
             payment_method: &self.order.payment_method,
             receipt_email: &self.order.email,
+            capture_method: CaptureMethod::Automatic,
         };
         let intent = match self
             .provider

@@ -12,8 +12,10 @@ use contract::Refusal;
 pub enum Operation {
     /// Make an intent, without confirming it.
     Create,
-    /// Charge it.
+    /// Charge it, or authorise it.
     Confirm,
+    /// Take what was authorised.
+    Capture,
     /// End it without a charge.
     Cancel,
     /// Read it.
@@ -24,9 +26,10 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Create,
         Self::Confirm,
+        Self::Capture,
         Self::Cancel,
         Self::Retrieve,
         Self::Refund,
@@ -38,6 +41,7 @@ impl Operation {
         match self {
             Self::Create => "create",
             Self::Confirm => "confirm",
+            Self::Capture => "capture",
             Self::Cancel => "cancel",
             Self::Retrieve => "retrieve",
             Self::Refund => "refund",
@@ -168,6 +172,8 @@ fn invalid_request(operation: Operation, mut error: ApiError) -> Classified {
         (Operation::Refund, "charge_expired_for_capture" | "refund_disputed_payment") => {
             Classified::NotRefundable("refund_refused")
         }
+        // The bank has let go of it, which ends the intent: it shows when it is read.
+        (Operation::Capture, "charge_expired_for_capture") => Classified::OtherState(None),
         (_, "payment_intent_unexpected_state") => {
             Classified::OtherState(error.payment_intent.take())
         }
@@ -344,6 +350,11 @@ mod tests {
             (
                 O::Cancel,
                 answer(400, "payment_intent_unexpected_state", "", ""),
+                C::OtherState(None),
+            ),
+            (
+                O::Capture,
+                answer(400, "charge_expired_for_capture", "", ""),
                 C::OtherState(None),
             ),
             // refunds

@@ -103,6 +103,29 @@ pub struct NewIntent<'a> {
     pub payment_method: &'a str,
     /// Where the provider sends its receipt.
     pub receipt_email: &'a str,
+    /// Whether its confirmation captures.
+    pub capture_method: CaptureMethod,
+}
+
+/// Whether what the bank has authorised is captured at once or by a request of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaptureMethod {
+    /// The confirmation captures.
+    Automatic,
+    /// [`Client::capture`] does; until then a cancel costs nobody anything. The bank lets go of what is
+    /// not captured after some days (7, as a rule).
+    Manual,
+}
+
+impl CaptureMethod {
+    /// The provider's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Automatic => "automatic",
+            Self::Manual => "manual",
+        }
+    }
 }
 
 type Form<'a> = Vec<(&'static str, std::borrow::Cow<'a, str>)>;
@@ -154,7 +177,7 @@ impl Client {
             ),
             ("payment_method", new.payment_method.into()),
             ("payment_method_types[]", "card".into()),
-            ("capture_method", "automatic".into()),
+            ("capture_method", new.capture_method.as_str().into()),
             ("receipt_email", new.receipt_email.into()),
             ("metadata[order_id]", new.order_id.into()),
             ("expand[]", "payment_method".into()),
@@ -179,6 +202,26 @@ impl Client {
         ];
         let path = format!("/v1/payment_intents/{id}/confirm");
         self.post(Operation::Confirm, key, &path, &form).await
+    }
+
+    /// Takes what an intent of [`CaptureMethod::Manual`] has authorised, all of it or less: what is left
+    /// is let go. There is one capture of an intent.
+    ///
+    /// # Errors
+    /// As [`Self::create`]; [`Classified::OtherState`] when nothing waits to be captured (it was
+    /// captured already, is cancelled, or the authorisation has expired).
+    pub async fn capture(
+        &self,
+        key: &str,
+        id: &IntentId,
+        amount_minor: i64,
+    ) -> Result<Intent, Classified> {
+        let form: Form<'_> = vec![
+            ("amount_to_capture", amount_minor.to_string().into()),
+            ("expand[]", "payment_method".into()),
+        ];
+        let path = format!("/v1/payment_intents/{id}/capture");
+        self.post(Operation::Capture, key, &path, &form).await
     }
 
     /// Ends an intent without a charge.

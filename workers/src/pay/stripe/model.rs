@@ -61,6 +61,9 @@ pub struct Intent {
     pub status: Status,
     /// What is asked for, in minor units.
     pub amount: i64,
+    /// What is authorised and waits to be captured, in minor units.
+    #[serde(default)]
+    pub amount_capturable: i64,
     /// What was captured, in minor units.
     #[serde(default)]
     pub amount_received: i64,
