@@ -115,6 +115,10 @@ pub(crate) enum Saga {
     Ls(saga::List),
     /// One saga: its state, its timeline, and what is in force
     Show(saga::Show),
+    /// Stop one for a while: nothing is decided about it, and nothing is lost
+    Pause(act::Act),
+    /// Let a paused one go on; the time of the pause does not count
+    Resume(act::Act),
     /// Try again now what the saga asks a person about: failed undos, or a mail that keeps failing
     Retry(act::Act),
     /// Say that an effect was dealt with elsewhere, with evidence

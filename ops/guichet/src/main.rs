@@ -63,6 +63,14 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Builder::new_multi_thread(),
             operator::saga::show(file, format, show),
         ),
+        Command::Saga(Saga::Pause(act)) => on(
+            Builder::new_multi_thread(),
+            operator::act::pause(file, format, act),
+        ),
+        Command::Saga(Saga::Resume(act)) => on(
+            Builder::new_multi_thread(),
+            operator::act::resume(file, format, act),
+        ),
         Command::Saga(Saga::Retry(act)) => on(
             Builder::new_multi_thread(),
             operator::act::retry(file, format, act),

@@ -19,6 +19,8 @@ pub struct Filter {
     pub state: Option<String>,
     /// Only those that need a person.
     pub attention: bool,
+    /// Only those that a person has paused.
+    pub paused: bool,
     /// Only those that have not ended.
     pub live: bool,
     /// So many at most, 1 to 1000; the newest first.
@@ -38,7 +40,7 @@ pub struct Row {
     pub at: Option<String>,
     /// Why it ends.
     pub reason: Option<String>,
-    /// `attention`, `held`.
+    /// `attention`, `held`, `paused`.
     pub flags: Vec<&'static str>,
     /// When it began.
     pub started_at: DateTime<Utc>,
@@ -54,13 +56,15 @@ database::statement! {
     struct ListSagas {
         state: Option<i16> => Nullable<SmallInt>,
         attention: bool => Bool,
+        paused: bool => Bool,
         live: bool => Bool,
         most: i64 => BigInt,
     } -> (
         SqlUuid, SmallInt, SmallInt, SmallInt, Nullable<SmallInt>, Nullable<SmallInt>, SmallInt,
         Nullable<Text>, BigInt, Nullable<BigInt>,
     ) =
-    "WITH given AS (SELECT {state} AS state, {attention} AS attention, {live} AS live)
+    "WITH given AS (SELECT {state} AS state, {attention} AS attention, {paused} AS paused,
+                           {live} OR {paused} AS live)
      SELECT s.id, s.definition, s.state, s.flags, s.step, s.kind, s.attempt, s.reason,
             (extract(epoch FROM s.updated_at) * 1000)::bigint,
             (extract(epoch FROM s.wake_at) * 1000)::bigint
@@ -69,6 +73,7 @@ database::statement! {
        UNION ALL
        SELECT * FROM sagas WHERE NOT g.attention) AS s
      WHERE (g.state IS NULL OR s.state = g.state)
+       AND (NOT g.paused OR s.flags & 1 <> 0)
        AND (NOT g.live OR NOT s.ended)
      ORDER BY s.id DESC LIMIT {most}"
 }
@@ -106,6 +111,7 @@ pub async fn list(
     let statement = ListSagas {
         state,
         attention: filter.attention,
+        paused: filter.paused,
         live: filter.live,
         most: checked_limit(filter.limit)?,
     };
@@ -124,7 +130,11 @@ fn shown(row: Stored, definitions: &Definitions) -> Row {
     });
     let kind = row.kind.and_then(kind_from).map_or("", StepKind::name);
     let flags = Flags::from_bits(row.flags);
-    let marks = [(flags.attention, "attention"), (flags.held, "held")];
+    let marks = [
+        (flags.attention, "attention"),
+        (flags.held, "held"),
+        (flags.paused, "paused"),
+    ];
     let time = |ms| DateTime::from_timestamp_millis(ms).unwrap_or_default();
     Row {
         id: row.id,
@@ -244,8 +254,8 @@ mod tests {
         diesel_async::SimpleAsyncConnection::batch_execute(&mut connection, &marks)
             .await
             .expect("marked");
-        let mut found = async |filter: Filter| {
-            let rows = list(&mut connection, &definitions, &filter).await;
+        let found = async |connection: &mut Connection, filter: Filter| {
+            let rows = list(connection, &definitions, &filter).await;
             rows.map(|rows| {
                 rows.into_iter()
                     .map(|row| (row.id, row.at))
@@ -262,19 +272,43 @@ mod tests {
             (new[1].id.0, at("undo")),
             (new[0].id.0, at("do")),
         ];
-        assert_eq!(found(all.clone()).await.expect("readable"), expected);
+        assert_eq!(
+            found(&mut connection, all.clone()).await.expect("readable"),
+            expected
+        );
         let attention = Filter {
             attention: true,
             ..all.clone()
         };
-        assert_eq!(found(attention).await.expect("readable"), expected[1..2]);
+        assert_eq!(
+            found(&mut connection, attention).await.expect("readable"),
+            expected[1..2]
+        );
+        let pause = format!(
+            "UPDATE sagas SET flags = 1, paused_at = now() WHERE id = '{}'",
+            new[2].id
+        );
+        diesel_async::SimpleAsyncConnection::batch_execute(&mut connection, &pause)
+            .await
+            .expect("paused");
+        let paused = Filter {
+            paused: true,
+            ..all.clone()
+        };
+        let rows = list(&mut connection, &definitions, &paused).await;
+        let rows = rows.expect("readable");
+        assert_eq!((rows.len(), rows[0].id), (1, new[2].id.0));
+        assert_eq!(rows[0].flags, ["paused"]);
         let running = Filter {
             state: Some("running".to_owned()),
             live: true,
             limit: 1,
             ..all.clone()
         };
-        assert_eq!(found(running).await.expect("readable"), expected[..1]);
+        assert_eq!(
+            found(&mut connection, running).await.expect("readable"),
+            expected[..1]
+        );
         for bad in [
             Filter {
                 state: Some("asleep".to_owned()),
@@ -282,7 +316,10 @@ mod tests {
             },
             Filter { limit: 0, ..all },
         ] {
-            assert!(matches!(found(bad).await, Err(Error::BadRequest(_))));
+            assert!(matches!(
+                found(&mut connection, bad).await,
+                Err(Error::BadRequest(_))
+            ));
         }
     }
 

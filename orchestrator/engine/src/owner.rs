@@ -8,8 +8,8 @@ use contract::{
     planted::{Bug, planted},
 };
 use saga::{
-    Answers, Definition, Illegal, Input, Instance, Now, Plan, Send, Settlement, TimestampMs, Write,
-    current, settle,
+    Action, Answers, Definition, Illegal, Input, Instance, Now, Plan, Send, Settlement,
+    TimestampMs, Write, current, settle,
 };
 use serde_json::Value;
 use std::{
@@ -204,6 +204,16 @@ impl Owner {
         signal::input(kind, number().unwrap_or(u8::MAX), says)
     }
 
+    /// Puts what lets a paused saga go on before what it was told during the pause, so that both are one
+    /// write: an ending must not race with the reply to the command that is sent once more.
+    pub fn resumes_first<T>(&self, told: &mut [T], of: impl Fn(&T) -> (SagaId, &Input)) {
+        told.sort_by_key(|one| {
+            let (id, input) = of(one);
+            let resumes = matches!(input, Input::Act(Action::Resume { .. }));
+            !(resumes && self.saga(id).is_some_and(|saga| saga.flags.paused))
+        });
+    }
+
     // Time.
 
     /// When to look at the timers again.
@@ -253,15 +263,17 @@ impl Owner {
         };
         let (shard, mut decided_at, before) = (owned.shard, owned.decided_at, &owned.instance);
         let same_command = write.next.seq == before.seq;
+        let goes_on = before.flags.paused && !write.next.flags.paused;
         let moved = Moved {
             answers: answers(&write, decided_at, now),
             asks_for_attention: write.next.flags.attention && !before.flags.attention,
-            overdue: same_command && write.next.resends > 0 && write.send.is_some(),
+            overdue: same_command && write.next.resends > 0 && write.send.is_some() && !goes_on,
         };
         for one in &moved.answers {
             self.answers.heard(one.step, one.kind, one.age_ms, now);
         }
-        if !same_command {
+        // The time of a pause says nothing about how long answers take.
+        if !same_command || goes_on {
             decided_at = Some(now);
         }
         self.sagas.put(write.next, shard, decided_at);
@@ -333,7 +345,7 @@ impl Owner {
     }
 
     /// Whether a signal is settled for good, given what became of it in a batch. One that came early
-    /// stays; so does one of a saga that was moved by somebody else meanwhile, or is held or
+    /// stays; so does one of a saga that was moved by somebody else meanwhile, or is paused, held or
     /// elsewhere. `over` says of a saga that was read for the batch whether it has ended.
     #[must_use]
     pub fn is_settled(
@@ -346,6 +358,7 @@ impl Owner {
         match settlement {
             _ if conflicts.contains(&saga) => false,
             Settlement::Applied => true,
+            Settlement::Refused(Illegal::Paused) => planted(Bug::PauseLosesSignals),
             Settlement::Refused(why) => why != Illegal::SignalEarly,
             Settlement::UnknownSaga => !self.knows(saga) && over,
         }
@@ -359,10 +372,13 @@ impl Owner {
         self.sagas.outstanding()
     }
 
-    /// The command that a saga is at, unless it is held.
+    /// The command that a saga is at, unless it is held or paused.
     #[must_use]
     pub fn current(&self, id: SagaId) -> Option<(&Definition, &Instance, Send)> {
         let saga = self.saga(id).filter(|saga| !saga.flags.held)?;
+        if saga.flags.paused && !planted(Bug::PausedIsSent) {
+            return None;
+        }
         let definition = self.definitions.get(saga.definition)?;
         Some((definition, saga, current(definition, saga)?))
     }

@@ -47,7 +47,7 @@ impl Sagas {
             return;
         }
         let id = instance.id;
-        let wake_at = instance.wake_at;
+        let wake_at = timer(&instance);
         let before = self.owned.insert(
             id,
             Owned {
@@ -56,7 +56,7 @@ impl Sagas {
                 decided_at,
             },
         );
-        if before.is_none_or(|before| before.instance.wake_at != wake_at) {
+        if before.is_none_or(|before| timer(&before.instance) != wake_at) {
             self.timers.extend(wake_at.map(|at| Reverse((at, id))));
             self.forget_outdated();
         }
@@ -69,7 +69,7 @@ impl Sagas {
             return;
         }
         let timers = self.owned.iter().filter_map(|(id, owned)| {
-            let at = owned.instance.wake_at?;
+            let at = timer(&owned.instance)?;
             Some(Reverse((at, *id)))
         });
         self.timers = timers.collect();
@@ -103,7 +103,7 @@ impl Sagas {
             if self
                 .owned
                 .get(&id)
-                .is_some_and(|owned| owned.instance.wake_at == Some(at))
+                .is_some_and(|owned| timer(&owned.instance) == Some(at))
             {
                 due.push(id);
             }
@@ -144,6 +144,11 @@ impl Sagas {
         }
         count
     }
+}
+
+/// When a saga is to be woken: not while it is paused, though its row keeps the time.
+fn timer(saga: &Instance) -> Option<TimestampMs> {
+    saga.wake_at.filter(|_| !saga.flags.paused)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub enum What {
     Nudge(StepName),
     /// Somebody entitled ends the saga; a code of at most 40 characters says why.
     End(&'static str),
-    /// A person does something about a saga that asks for one.
+    /// A person does something about a saga.
     Act(Act),
 }
 
@@ -47,6 +47,8 @@ pub struct Act {
     pub action: ActionName,
     /// Who.
     pub by: String,
+    /// Why.
+    pub reason: String,
     /// The row of the audit log.
     pub audit: i64,
 }
@@ -54,6 +56,10 @@ pub struct Act {
 /// The actions, steps by their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionName {
+    /// [`saga::Action::Pause`].
+    Pause,
+    /// [`saga::Action::Resume`].
+    Resume,
     /// [`saga::Action::Retry`].
     Retry,
     /// [`saga::Action::Resolve`].
@@ -105,6 +111,12 @@ pub(crate) fn input(kind: i16, step: u8, says: Option<&Value>) -> Option<Input> 
             reason: text("reason")?.to_owned(),
         }),
         Kind::Act => Some(Input::Act(match text("action")? {
+            "pause" => Action::Pause {
+                audit: says?.get("audit")?.as_i64()?,
+            },
+            "resume" => Action::Resume {
+                audit: says?.get("audit")?.as_i64()?,
+            },
             "retry" => Action::Retry,
             "resolve" => Action::Resolve { step },
             "abandon" => Action::Abandon {
@@ -172,11 +184,15 @@ pub async fn signal(
             What::End(reason) => (Kind::End, "", json!({ "reason": reason })),
             What::Act(act) => {
                 let (action, step) = match &act.action {
+                    ActionName::Pause => ("pause", ""),
+                    ActionName::Resume => ("resume", ""),
                     ActionName::Retry => ("retry", ""),
                     ActionName::Resolve(step) => ("resolve", step.as_str()),
                     ActionName::Abandon => ("abandon", ""),
                 };
-                let mut says = json!({ "action": action, "by": act.by, "audit": act.audit });
+                let mut says = json!({
+                    "action": action, "by": act.by, "reason": act.reason, "audit": act.audit,
+                });
                 if !step.is_empty() {
                     says["step"] = step.into();
                 }

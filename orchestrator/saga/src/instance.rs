@@ -185,6 +185,8 @@ impl fmt::Debug for Steps {
 /// Marks that stand beside the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
+    /// A person has stopped it for a while: nothing is decided until he lets it go on.
+    pub paused: bool,
     /// It cannot be read or its definition is unknown here.
     pub held: bool,
     /// A person has to look: a failed undo, a step after the pivot that keeps failing.
@@ -195,13 +197,14 @@ impl Flags {
     /// As the row keeps them.
     #[must_use]
     pub fn bits(self) -> i16 {
-        i16::from(self.held) << 1 | i16::from(self.attention) << 2
+        i16::from(self.paused) | i16::from(self.held) << 1 | i16::from(self.attention) << 2
     }
 
     /// From the row.
     #[must_use]
     pub fn from_bits(bits: i16) -> Self {
         Self {
+            paused: bits & 1 != 0,
             held: bits & 2 != 0,
             attention: bits & 4 != 0,
         }
@@ -241,6 +244,10 @@ pub struct Instance {
     pub flags: Flags,
     /// Since when it is marked for attention or held.
     pub flagged_at: Option<TimestampMs>,
+    /// Since when it is paused; its times stand still as they were then.
+    pub paused_at: Option<TimestampMs>,
+    /// The row of the audit log of its last pause or resume: whatever is not younger was applied.
+    pub pause_audit: Option<i64>,
     /// The current command; `None` when it has ended or only a person can go on.
     pub cursor: Option<Cursor>,
     /// How often the current command was sent again.

@@ -45,6 +45,10 @@ pub const ALL: &[Invariant] = &[
         holds: nothing_sleeps_unseen,
     },
     Invariant {
+        name: "paused-says-since",
+        holds: paused_says_since,
+    },
+    Invariant {
         name: "undo-only-when-compensating",
         holds: undo_only_when_compensating,
     },
@@ -98,9 +102,15 @@ fn an_end_rests(_: &Definition, saga: &Instance) -> bool {
     !saga.state.is_end() || (saga.cursor.is_none() && saga.wake_at.is_none())
 }
 
-/// Whoever has not ended will be woken, or a person was asked.
+/// Whoever has not ended will be woken, or a person was asked, or has stopped it.
 fn nothing_sleeps_unseen(_: &Definition, saga: &Instance) -> bool {
-    saga.state.is_end() || saga.wake_at.is_some() || saga.flags.attention || saga.flags.held
+    let seen = saga.flags.attention || saga.flags.held || saga.flags.paused;
+    saga.state.is_end() || saga.wake_at.is_some() || seen
+}
+
+/// Since when is said, or its time could not stand still; and an end is not stopped.
+fn paused_says_since(_: &Definition, saga: &Instance) -> bool {
+    saga.flags.paused == saga.paused_at.is_some() && !(saga.flags.paused && saga.state.is_end())
 }
 
 fn undo_only_when_compensating(_: &Definition, saga: &Instance) -> bool {

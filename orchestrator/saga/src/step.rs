@@ -9,12 +9,17 @@
 //!   the others still run; the saga is not `compensated` before nothing may be in force.
 //! - An ending that comes while the pivot's `do` is out waits for its outcome: done, and the ending
 //!   is refused; anything else, and the undos run.
+//! - While a saga is paused nothing is decided, and its time stands still.
 
 mod act;
 mod draft;
+mod pause;
 
 use crate::{Cursor, Definition, Instance, State, Steps, TimestampMs};
-use contract::{Outcome, SagaId, StepKind};
+use contract::{
+    Outcome, SagaId, StepKind,
+    planted::{Bug, planted},
+};
 use draft::{Budget, Draft};
 
 /// The time and the chance of one step, both given from outside.
@@ -49,9 +54,20 @@ pub enum Input {
     Act(Action),
 }
 
-/// What a person may do about a saga that asks for one.
+/// What a person may do about a saga: stop it for a while, whatever it is at, and the rest if it asks
+/// for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Nothing is decided any more until it goes on; told by this row of the audit log.
+    Pause {
+        /// Rows of the audit log are in the order in which people acted.
+        audit: i64,
+    },
+    /// It goes on, and the time of the pause does not count.
+    Resume {
+        /// As of a pause.
+        audit: i64,
+    },
     /// Try once more, now: the failed undos, or the step after the pivot that keeps failing.
     Retry,
     /// The step's effect was dealt with elsewhere: a failed undo is no longer to be done, or a step
@@ -72,6 +88,8 @@ impl Action {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
             Self::Retry => "retry",
             Self::Resolve { .. } => "resolve",
             Self::Abandon { .. } => "abandon",
@@ -80,6 +98,14 @@ impl Action {
 }
 
 impl Input {
+    /// Whether it is what a paused saga may be told.
+    fn is_of_a_pause(&self) -> bool {
+        matches!(
+            self,
+            Self::Act(Action::Pause { .. } | Action::Resume { .. })
+        )
+    }
+
     /// Its kind, as the history has it.
     #[must_use]
     pub fn kind(&self) -> InputKind {
@@ -158,6 +184,9 @@ pub enum Illegal {
     /// It is ending already.
     #[error("the saga is ending already")]
     AlreadyEnding,
+    /// The saga is paused: keep what is a row, drop what comes again.
+    #[error("the saga is paused")]
+    Paused,
     /// The saga does not ask for a person, or not for this.
     #[error("the saga does not ask for this")]
     NothingToDo,
@@ -223,6 +252,8 @@ pub fn start(definition: &Definition, id: SagaId, trace_id: u128, now: Now) -> T
         state: State::Running,
         flags: crate::Flags::default(),
         flagged_at: None,
+        paused_at: None,
+        pause_audit: None,
         cursor: None,
         resends: 0,
         done: Steps::default(),
@@ -260,6 +291,9 @@ pub fn step(
 ) -> Result<Transition, Illegal> {
     if instance.state.is_end() {
         return Err(Illegal::Ended);
+    }
+    if instance.flags.paused && !input.is_of_a_pause() && !planted(Bug::PauseIgnored) {
+        return Err(Illegal::Paused);
     }
     let mut draft = Draft {
         definition,

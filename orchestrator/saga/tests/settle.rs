@@ -2,7 +2,9 @@
 
 use contract::{Outcome, SagaId};
 use proptest::prelude::*;
-use saga::{Definition, Input, Instance, Now, Plan, ReplyInput, SignalKind, order, settle, start};
+use saga::{
+    Action, Definition, Input, Instance, Now, Plan, ReplyInput, SignalKind, order, settle, start,
+};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -26,6 +28,8 @@ fn inputs() -> impl Strategy<Value = Input> {
         2 => Just(Input::Wake),
         1 => (0_u8..6).prop_map(|step| Input::Signal { step, kind: SignalKind::Decision }),
         1 => (0_u8..6).prop_map(|step| Input::Signal { step, kind: SignalKind::Nudge }),
+        1 => (1_i64..4).prop_map(|audit| Input::Act(Action::Pause { audit })),
+        1 => (1_i64..6).prop_map(|audit| Input::Act(Action::Resume { audit })),
         1 => Just(Input::End { reason: "customer_cancelled".into() }),
     ]
 }

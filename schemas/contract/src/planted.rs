@@ -51,6 +51,16 @@ pub enum Bug {
     NudgeBelieved,
     /// An ending does not wait for the pivot's outcome.
     EndOverridesPivot,
+    /// A paused saga is moved by whatever comes.
+    PauseIgnored,
+    /// What a paused saga is told is taken for settled.
+    PauseLosesSignals,
+    /// The time of a pause counts.
+    PauseTakesTime,
+    /// A pause that was applied is applied once more.
+    PauseComesAgain,
+    /// The command of a paused saga is sent again with a new session or owner.
+    PausedIsSent,
 }
 
 #[cfg(feature = "planted")]

@@ -47,13 +47,17 @@ const TWINS_WITH_KEYS_FORGOTTEN: &[Fault] = &[
     Fault::KeyForgotten,
 ];
 
+/// Owners that stall with a pause in hand, and others who apply it and let the saga go on meanwhile.
+const STALE_OWNERS_AND_PAUSES: &[Fault] = &[Fault::OrchestratorStalls, Fault::OperatorPauses];
+
 /// All of them.
 pub const ALL: &[Planted] = &[
     alone(&[Bug::LedgerForgetsDone], &["effects-once"]),
     alone(&[Bug::LateDoNotFenced], &["honest-end"]),
     alone(&[Bug::UndoneRevived], &["honest-end"]),
     alone(&[Bug::WorkerDoesNotFold], &["effects-once"]),
-    alone(&[Bug::CallBeforeClaim], &["honest-end"]),
+    // It comes into force unknown to its saga, or the one that its customer answered is never asked about.
+    alone(&[Bug::CallBeforeClaim], &["honest-end", "prompt-end"]),
     Planted {
         bugs: &[Bug::SecondIntentKept],
         breaks: &["money-iff-ticket"],
@@ -74,8 +78,11 @@ pub const ALL: &[Planted] = &[
     alone(&[Bug::NoResendWhenDue], &["prompt-end"]),
     alone(&[Bug::ReplyToAnyCommand], &["money-iff-ticket"]),
     alone(&[Bug::BitAtReply], &["honest-end"]),
-    alone(&[Bug::UnknownIsFailure], &["unknown-is-a-result"]),
     // The effect is there when it is given up, or comes late.
+    alone(
+        &[Bug::UnknownIsFailure],
+        &["unknown-is-a-result", "honest-end"],
+    ),
     alone(
         &[Bug::ExhaustedIsFailure],
         &["unknown-is-a-result", "honest-end"],
@@ -86,6 +93,23 @@ pub const ALL: &[Planted] = &[
     alone(&[Bug::DeadlineKills], &["honest-end"]),
     alone(&[Bug::NudgeBelieved], &["money-iff-ticket"]),
     alone(&[Bug::EndOverridesPivot], &["every-end-undoes"]),
+    alone(&[Bug::PauseIgnored], &["bounded-work"]),
+    // An ending is lost, or what a saga waited for.
+    alone(
+        &[Bug::PauseLosesSignals],
+        &["nothing-accepted-is-lost", "prompt-end"],
+    ),
+    Planted {
+        bugs: &[Bug::PauseTakesTime],
+        breaks: &["prompt-end"],
+        faults: &[Fault::OperatorPauses],
+    },
+    Planted {
+        bugs: &[Bug::PauseComesAgain],
+        breaks: &["prompt-end"],
+        faults: STALE_OWNERS_AND_PAUSES,
+    },
+    alone(&[Bug::PausedIsSent], &["bounded-work"]),
     Planted {
         bugs: &[Bug::AcknowledgedUnanswered, Bug::NoResendWhenDue],
         breaks: &["prompt-end"],

@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use contract::{Outcome, StepKind};
-use saga::{Illegal, Input, Log, SignalKind, State};
+use saga::{Action, Illegal, Input, Log, SignalKind, State};
 use std::collections::BTreeMap;
 
 /// How often what was reached.
@@ -39,6 +39,12 @@ const MUST: &[(State, &str)] = &[
     (State::Compensating, "undo retry"),
     (State::Compensating, "wake"),
     (State::Compensating, "act"),
+    (State::Running, "pause"),
+    (State::Running, "resume"),
+    (State::Waiting, "pause"),
+    (State::Waiting, "resume"),
+    (State::Compensating, "pause"),
+    (State::Compensating, "resume"),
 ];
 
 /// The reasons for which an input has to have been refused.
@@ -50,6 +56,7 @@ const MUST_REFUSE: &[&str] = &[
     "signal late",
     "pivot done",
     "already ending",
+    "paused",
 ];
 
 /// The ends that sagas have to have come to.
@@ -92,6 +99,8 @@ impl Coverage {
                 ..
             } => "nudge",
             Input::End { .. } => "end",
+            Input::Act(Action::Pause { .. }) => "pause",
+            Input::Act(Action::Resume { .. }) => "resume",
             Input::Act(_) => "act",
         };
         *self.inputs.entry((before, name)).or_default() += 1;
@@ -107,6 +116,7 @@ impl Coverage {
             Illegal::PivotDone => "pivot done",
             Illegal::AlreadyEnding => "already ending",
             Illegal::UnknownStep => "unknown step",
+            Illegal::Paused => "paused",
             Illegal::NothingToDo => "nothing to do",
         };
         *self.illegal.entry(name).or_default() += 1;

@@ -79,6 +79,8 @@ pub(super) struct Order {
     pub(super) refund_refused: bool,
     /// The buyer's address is none.
     pub(super) mail_refused: bool,
+    /// Somebody has stopped its saga, and is to let it go on.
+    pub(super) paused: bool,
     /// It is placed when nothing goes wrong any more, so it gets what its customer deserves.
     pub(super) calm: bool,
     /// Its payments at the provider.
@@ -188,6 +190,7 @@ impl Order {
             event_cancelled: rng.chance(200),
             refund_refused: rng.chance(refuses),
             mail_refused: rng.chance(100),
+            paused: false,
             calm,
             payments: Vec::new(),
         }

@@ -16,18 +16,34 @@ pub(super) const SHARDS: i16 = 2;
 /// Steps of an order.
 pub(super) const STEPS: usize = 5;
 
-/// What a signal's row tells, by the numbers of its column.
+/// What a signal's row tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i16)]
 pub(super) enum Told {
     /// A reviewer decided.
-    Decision = 1,
+    Decision,
     /// The provider says that something happened.
-    Nudge = 2,
+    Nudge,
     /// The customer ends the order.
-    End = 3,
+    End,
     /// An operator has it tried again, or says that it is dealt with.
-    Act = 4,
+    Act,
+    /// An operator stops it, by this row of the audit log.
+    Pause(i64),
+    /// An operator lets it go on.
+    Resume(i64),
+}
+
+impl Told {
+    /// The number in the table.
+    #[must_use]
+    pub(super) fn kind(self) -> i16 {
+        match self {
+            Self::Decision => 1,
+            Self::Nudge => 2,
+            Self::End => 3,
+            Self::Act | Self::Pause(_) | Self::Resume(_) => 4,
+        }
+    }
 }
 
 /// A row of `signals`.

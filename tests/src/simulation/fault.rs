@@ -75,6 +75,8 @@ faults! {
     RefundRefused = "a refund is refused", 2500;
     /// A mail server is away.
     MailAway = "the mail server is away", 2000;
+    /// An operator stops a saga for a while.
+    OperatorPauses = "an operator pauses a saga", 1500;
     /// A customer ends his order.
     CustomerEnds = "a customer ends an order", 2500;
 }

@@ -5,7 +5,7 @@ use super::{
     database::{Database, OrderRow, in_force},
 };
 use contract::{Outcome, Refusal, StepKind};
-use saga::{Definition, InputKind, Instance, State, Write, invariant};
+use saga::{Definition, InputKind, Instance, Log, State, Write, invariant};
 
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ struct Sends {
     again: u32,
     /// Loads, sessions and doubts.
     excuses: u32,
+    /// How often its saga went on after a pause while it was out.
+    resumed: u32,
 }
 
 /// Watches.
@@ -86,8 +88,11 @@ impl Judge {
     ) {
         self.transition(order, before, write, definition);
         let due = u32::try_from(write.next.resends).unwrap_or(0);
+        let went_on = |log: &Log| log.code.as_deref() == Some("resume") && log.send.is_some();
+        let resumed = write.applied.iter().filter(|one| went_on(&one.log)).count();
         let sends = self.sends(order, write.next.seq);
         sends.due = sends.due.max(due);
+        sends.resumed += u32::try_from(resumed).unwrap_or(0);
         self.row(order, &write.next, definition);
         let blame = match write.applied.last() {
             Some(one) if one.log.cursor.is_some_and(|c| c.kind == StepKind::Undo) => "honest-end",
@@ -116,7 +121,9 @@ impl Judge {
         };
         let promise = match name {
             "failed-undo-is-work" => "failed-undo-is-work",
-            "nothing-sleeps-unseen" | "an-end-rests" => "nothing-accepted-is-lost",
+            "nothing-sleeps-unseen" | "an-end-rests" | "paused-says-since" => {
+                "nothing-accepted-is-lost"
+            }
             "undo-only-when-compensating" | "no-undo-past-the-pivot" => "every-end-undoes",
             "completed-has-pivot" | "forward-in-order" => "money-iff-ticket",
             _ => "honest-end",
@@ -133,6 +140,14 @@ impl Judge {
         definition: &Definition,
     ) {
         let next = &write.next;
+        let first = write
+            .applied
+            .first()
+            .and_then(|one| one.log.code.as_deref());
+        if before.flags.paused && first != Some("resume") {
+            let what = "it was moved while it was paused".to_owned();
+            self.fail("bounded-work", order, what);
+        }
         if let Some(undo) = next.cursor.filter(|cursor| cursor.kind == StepKind::Undo) {
             // One that was under way when a person had others tried again ends first.
             let is_new = next.seq != before.seq;
@@ -230,12 +245,27 @@ impl Judge {
             Why::Again => sends.again += 1,
         }
         let sends = *sends;
-        if sends.decided > 1 + sends.due || sends.again > sends.excuses {
+        if sends.decided > 1 + sends.due + sends.resumed || sends.again > sends.excuses {
             self.fail(
                 "bounded-work",
                 order,
                 format!("command {seq} was sent: {sends:?}"),
             );
+        }
+    }
+
+    /// A command is sent again of a saga that its owner knows to be paused.
+    pub(super) fn sent_paused(&mut self, order: usize) {
+        let what = "its command is sent again while it is paused".to_owned();
+        self.fail("bounded-work", order, what);
+    }
+
+    /// What a customer told is taken for settled; `saga` is what is stored.
+    pub(super) fn end_settled(&mut self, order: usize, saga: &Instance) {
+        let ends = saga.reason.is_some() || saga.state.is_end() || saga.pivot_done();
+        if !ends {
+            let what = "its ending is settled, and it goes on".to_owned();
+            self.fail("nothing-accepted-is-lost", order, what);
         }
     }
 
@@ -281,7 +311,12 @@ impl Judge {
         const LEASE_MS: i64 = 9_000;
         const TICKS_MS: i64 = 3 * 2_500;
         const SCAN_MS: i64 = 25 * 2_500;
-        let timer = saga.wake_at.map_or(0, |at| (at - db_now).max(0));
+        if truth.paused {
+            self.due[order] = i64::MAX; // counted anew when it goes on
+            return;
+        }
+        let from = saga.paused_at.unwrap_or(db_now);
+        let timer = saga.wake_at.map_or(0, |at| (at - from).max(0));
         let steps: i64 = definition
             .steps
             .iter()
@@ -309,14 +344,15 @@ impl Judge {
             .orders
             .iter()
             .zip(&self.due)
-            .filter(|(row, _)| !Self::rests(&row.saga));
+            .filter(|(row, _)| !Self::rests(&row.saga) || row.saga.flags.paused);
         open.map(|(_, due)| *due).min().unwrap_or(i64::MAX)
     }
 
     /// Whoever has to be at rest is.
     pub(super) fn in_time(&mut self, db: &Database, now: i64) {
         for (order, row) in db.orders.iter().enumerate() {
-            if now > self.due[order] && !Self::rests(&row.saga) {
+            let rests = Self::rests(&row.saga) && !row.saga.flags.paused;
+            if now > self.due[order] && !rests {
                 let what = format!("it has not ended in time: {:?}", row.saga);
                 self.fail("prompt-end", order, what);
             }

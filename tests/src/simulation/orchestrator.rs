@@ -378,9 +378,11 @@ impl World {
                 Told::End => Some(json!({"reason": "customer_cancelled"})),
                 Told::Act if row.step == NOTIFY => Some(json!({"action": "resolve"})),
                 Told::Act => Some(json!({"action": "retry"})),
+                Told::Pause(audit) => Some(json!({"action": "pause", "audit": audit})),
+                Told::Resume(audit) => Some(json!({"action": "resume", "audit": audit})),
                 Told::Decision | Told::Nudge => None,
             };
-            let kind = row.told as i16;
+            let kind = row.told.kind();
             let input = process
                 .owner
                 .signal(saga.id, kind, step.as_str(), says.as_ref());
@@ -391,6 +393,9 @@ impl World {
             };
             given.extend(input.map(given_one));
         }
+        process
+            .owner
+            .resumes_first(&mut given, |one| (one.saga, &one.input));
         if !given.is_empty() {
             process.parts.push((given, 0));
             process.busy = true;

@@ -42,6 +42,11 @@ impl World {
         if let Some(at) = order.ends_at {
             self.at(at, Event::End(number));
         }
+        if self.rng.chance(self.pauses) {
+            let after = self.rng.range(0, 30).pow(3);
+            self.operators += 1;
+            self.after(after, Event::Pause(number));
+        }
         self.orders.push(order);
         let seed = self.rng.any();
         let now = Now {
@@ -52,17 +57,7 @@ impl World {
         let db_now = self.db_now();
         self.db.insert(transition.next.clone());
         self.judge.born(&transition.next, &self.definition);
-        if self.healed {
-            let order = &self.orders[number];
-            self.judge.expect(
-                number,
-                self.healed_at.map_or(self.now, |at| at.max(self.now)),
-                db_now,
-                &transition.next,
-                order,
-                &self.definition,
-            );
-        }
+        self.expect(number);
         let lease = &self.db.leases[usize::try_from(shard_of(id, SHARDS)).unwrap_or(0)];
         let owner = lease
             .reply_queue
@@ -106,11 +101,38 @@ impl World {
         let sold = self.db.orders[order].saga.pivot_done();
         tell!(self, Some(order), "an operator acts");
         self.tell_saga(order, Told::Act, if sold { NOTIFY } else { 2 });
+        self.expect(order);
+    }
+
+    /// Stopped for a while: mostly for seconds, sometimes for longer than its whole deadline.
+    pub(super) fn pause(&mut self, order: usize) {
+        self.coverage.fault(Fault::OperatorPauses);
+        self.audit += 1;
+        self.orders[order].paused = true;
+        tell!(self, Some(order), "an operator stops it");
+        self.tell_saga(order, Told::Pause(self.audit), 0);
+        self.expect(order);
+        let after = self.rng.range(1, 100).pow(3);
+        self.after(after, Event::Resume(order));
+    }
+
+    pub(super) fn resume(&mut self, order: usize) {
+        self.operators -= 1;
+        self.audit += 1;
+        self.orders[order].paused = false;
+        tell!(self, Some(order), "the operator lets it go on");
+        self.tell_saga(order, Told::Resume(self.audit), 0);
+        self.expect(order);
+    }
+
+    /// Once nothing goes wrong any more, it has to be at rest within a time that is counted from now.
+    fn expect(&mut self, order: usize) {
         if self.healed {
-            let (now, db_now) = (self.now, self.db_now());
+            let from = self.healed_at.map_or(self.now, |at| at.max(self.now));
+            let db_now = self.db_now();
             let (row, truth) = (&self.db.orders[order], &self.orders[order]);
             self.judge
-                .expect(order, now, db_now, &row.saga, truth, &self.definition);
+                .expect(order, from, db_now, &row.saga, truth, &self.definition);
         }
     }
 

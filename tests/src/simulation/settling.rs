@@ -2,7 +2,7 @@
 
 use super::{
     broker::{Body, Queue},
-    database::{NAMES, SHARDS, number_of},
+    database::{NAMES, SHARDS, Told, number_of},
     judge::{Judge, Why},
     orchestrator::{Act, Fate, Given},
     world::{Event, INCARNATION, World, tell},
@@ -223,7 +223,12 @@ impl World {
                     .owner
                     .is_settled(one.saga, *settlement, &conflicts, over)
             {
-                self.db.signals[signal].applied = true;
+                let row = &mut self.db.signals[signal];
+                row.applied = true;
+                if row.told == Told::End {
+                    let saga = &self.db.orders[row.order].saga;
+                    self.judge.end_settled(row.order, saga);
+                }
             }
         }
         let aftermath = process
@@ -275,8 +280,12 @@ impl World {
             return;
         };
         let owner = &self.orchestrators[i].owner;
+        let judge = &mut self.judge;
         let commands = sagas.iter().filter_map(|id| {
             let (definition, saga, send) = owner.current(*id)?;
+            if saga.flags.paused {
+                judge.sent_paused(number_of(*id));
+            }
             Some((Rc::new(sender.command(definition, saga, send)?), Why::Again))
         });
         let commands: Vec<_> = commands.collect();

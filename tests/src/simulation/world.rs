@@ -46,6 +46,10 @@ pub(super) enum Event {
     Webhook(usize),
     /// Somebody looks at an order that asks for it.
     Operator(usize),
+    /// Somebody stops an order's saga for a while.
+    Pause(usize),
+    /// He lets it go on.
+    Resume(usize),
     Arrive(Queue, Body),
     Orchestrator(usize, u32, Act),
     Worker(usize, u32, Work),
@@ -110,6 +114,10 @@ pub(super) struct World {
     to_place: usize,
     /// Orders that somebody is about to look at.
     pub(super) operators: usize,
+    /// How often sagas are paused, in ten thousand; also when nothing goes wrong any more.
+    pub(super) pauses: u32,
+    /// Rows of the audit log.
+    pub(super) audit: i64,
     queue: BinaryHeap<Reverse<Entry>>,
     entries: u64,
     story: Option<Vec<(i64, Option<usize>, String)>>,
@@ -130,6 +138,7 @@ impl World {
         let mut rng = Rng::new(setting.seed);
         let mix = setting.mix.clone().unwrap_or_else(|| Mix::draw(&mut rng));
         let calm = mix.is_calm();
+        let pauses = mix.of(Fault::OperatorPauses);
         let offers: Vec<OfferId> = (1..=3).map(|n| OfferId(Uuid::from_u128(n))).collect();
         let wanted = i64::try_from(setting.sagas).unwrap_or(i64::MAX);
         let stock = offers
@@ -155,6 +164,8 @@ impl World {
             offers,
             to_place: setting.sagas,
             operators: 0,
+            pauses,
+            audit: 0,
             queue: BinaryHeap::new(),
             entries: 0,
             story: setting.story.then(Vec::new),
@@ -240,7 +251,9 @@ impl World {
     /// Nothing but heartbeats until something happens: they are taken as read.
     fn skip(&mut self, next: Option<i64>, tick_at: i64) {
         let unread = |signal: &super::database::SignalRow| {
-            !signal.applied && !Judge::rests(&self.db.orders[signal.order].saga)
+            let saga = &self.db.orders[signal.order].saga;
+            let stays = saga.flags.paused && !matches!(signal.told, Told::Resume(_));
+            !signal.applied && !stays && !Judge::rests(saga)
         };
         if self.db.signals.iter().any(unread) {
             return;
@@ -266,7 +279,11 @@ impl World {
     fn is_over(&self) -> bool {
         self.operators == 0
             && self.orders.len() == self.to_place
-            && self.db.orders.iter().all(|row| Judge::rests(&row.saga))
+            && self
+                .db
+                .orders
+                .iter()
+                .all(|row| Judge::rests(&row.saga) && !row.saga.flags.paused)
     }
 
     fn happen(&mut self, event: Event) {
@@ -281,6 +298,8 @@ impl World {
             Event::Bank(order, payment) => self.bank(order, payment),
             Event::Webhook(order) => self.webhook(order),
             Event::Operator(order) => self.operator(order),
+            Event::Pause(order) => self.pause(order),
+            Event::Resume(order) => self.resume(order),
             Event::Arrive(queue, body) => self.arrive(queue, body),
             Event::Orchestrator(i, life, act) => self.orchestrator_acts(i, life, act),
             Event::Worker(w, life, work) => self.worker_works(w, life, work),

@@ -132,3 +132,45 @@ async fn two_people_give_up_what_cannot_be_undone_and_it_stays_visible() {
     assert!(!saga.maybe_in_force.is_empty());
     assert_listed_as(&world, order, "abandoned").await;
 }
+
+/// Two orders wait for their customers and are stopped: what is told meanwhile is kept.
+#[tokio::test]
+async fn an_order_that_is_paused_waits_and_then_goes_on_with_all_it_was_told() {
+    let world = World::start().await;
+    let wish = || Wish::of(DIVING_A, 1).paid_with("pm_card_authenticationRequired");
+    let (paying, ending) = (
+        world.shop.place(&wish()).await,
+        world.shop.place(&wish()).await,
+    );
+    let mut url = String::new();
+    for placed in [&ending, &paying] {
+        let waits = world.shop.until_status(placed, "action_required").await;
+        let redirect = waits["next_action"]["redirect_url"].as_str();
+        url = redirect.expect("where to go").to_owned();
+        let paused = act(&world, placed.id, Intervention::Pause, "ann").await;
+        assert_eq!(came(&world, placed.id, &paused).await, Came::Applied);
+    }
+    world.provider.authenticate(&url, "approve").await;
+    until("the provider has told of it", async || {
+        let (signals, _) = world.judge.signals(paying.id).await;
+        (signals > 1).then_some(())
+    })
+    .await;
+    let cancelled = world.shop.cancel(&ending).await;
+    assert_eq!(cancelled.status, 202);
+    for placed in [&ending, &paying] {
+        let shown = world.shop.look(placed).await.expect("shown");
+        assert_eq!(shown["status"], "action_required");
+        let resumed = act(&world, placed.id, Intervention::Resume, "ann").await;
+        assert_eq!(came(&world, placed.id, &resumed).await, Came::Applied);
+    }
+    assert_eq!(world.shop.ended(&paying).await.status(), "confirmed");
+    let ended = world.shop.ended(&ending).await;
+    assert_eq!(
+        (ended.status(), ended.reason()),
+        ("cancelled", "customer_cancelled")
+    );
+    let report = world.judge.check().await;
+    assert_eq!((report.findings, report.apart), (Vec::new(), Vec::new()));
+    world.close().await;
+}

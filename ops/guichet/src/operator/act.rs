@@ -1,4 +1,4 @@
-//! `guichet saga retry|resolve|compensate|abandon`
+//! `guichet saga pause|resume|retry|resolve|compensate|abandon`
 
 use std::{
     path::Path,
@@ -61,6 +61,16 @@ struct Acted {
     outcome: &'static str,
     audit: i64,
     maybe_in_force: Vec<StepName>,
+}
+
+/// `pause`
+pub(crate) async fn pause(file: Option<&Path>, format: Format, act: Act) -> Result<(), Failure> {
+    intervene(file, format, act, Intervention::Pause).await
+}
+
+/// `resume`
+pub(crate) async fn resume(file: Option<&Path>, format: Format, act: Act) -> Result<(), Failure> {
+    intervene(file, format, act, Intervention::Resume).await
 }
 
 /// `retry`

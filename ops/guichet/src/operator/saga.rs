@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use contract::SagaId;
 use engine::{definitions::Definitions, view};
 use inspector::sagas::{self, Effect, Filter};
@@ -28,6 +29,10 @@ pub(crate) struct List {
     #[arg(long)]
     attention: bool,
 
+    /// Only sagas that a person has paused
+    #[arg(long)]
+    paused: bool,
+
     /// Only sagas that have not ended
     #[arg(long)]
     live: bool,
@@ -52,6 +57,7 @@ pub(crate) async fn list(file: Option<&Path>, format: Format, list: List) -> Res
     let filter = Filter {
         state: list.state,
         attention: list.attention,
+        paused: list.paused,
         live: list.live,
         limit: list.limit,
     };
@@ -69,7 +75,7 @@ pub(crate) async fn list(file: Option<&Path>, format: Format, list: List) -> Res
         "wakes",
     ];
     Ok(output::rows(format, &header, &rows, |row| {
-        let time = |at: chrono::DateTime<chrono::Utc>| at.format("%F %T").to_string();
+        let time = |at: DateTime<Utc>| at.format("%F %T").to_string();
         vec![
             row.id.to_string(),
             row.definition.clone(),
@@ -92,6 +98,8 @@ struct Shown {
     reason: Option<String>,
     attention: bool,
     held: bool,
+    /// Since when, if a person has paused it.
+    paused_at: Option<DateTime<Utc>>,
     trace_id: String,
     timeline: Vec<view::Moment>,
     effects: Vec<Effect>,
@@ -115,6 +123,10 @@ pub(crate) async fn show(file: Option<&Path>, format: Format, show: Show) -> Res
         reason: saga.instance.reason,
         attention: saga.instance.flags.attention,
         held: saga.instance.flags.held,
+        paused_at: saga
+            .instance
+            .paused_at
+            .and_then(DateTime::from_timestamp_millis),
         trace_id: format!("{:032x}", saga.instance.trace_id),
         timeline: saga.timeline,
         effects,
@@ -123,7 +135,11 @@ pub(crate) async fn show(file: Option<&Path>, format: Format, show: Show) -> Res
         return Ok(output::one(format, &shown, |_| Vec::new())?);
     }
     output::one(format, &shown, |shown| {
-        let marks = [(shown.attention, "attention"), (shown.held, "held")];
+        let marks = [
+            (shown.attention, "attention"),
+            (shown.held, "held"),
+            (shown.paused_at.is_some(), "paused"),
+        ];
         let marks = marks.iter().filter_map(|(on, name)| on.then_some(*name));
         vec![
             ("saga", shown.id.to_string()),
@@ -132,6 +148,13 @@ pub(crate) async fn show(file: Option<&Path>, format: Format, show: Show) -> Res
             ("order's status", shown.status.to_owned()),
             ("reason", shown.reason.clone().unwrap_or_default()),
             ("flags", marks.collect::<Vec<_>>().join(" ")),
+            (
+                "paused since",
+                shown
+                    .paused_at
+                    .map(|at| at.format("%F %T").to_string())
+                    .unwrap_or_default(),
+            ),
             ("trace", shown.trace_id.clone()),
         ]
     })?;

@@ -74,8 +74,8 @@ pub struct Finding {
 pub struct Apart {
     /// The saga, and order.
     pub saga: String,
-    /// Why it stands apart: `attention`, `abandoned`, or `resolved` (a person dealt with its payment
-    /// elsewhere).
+    /// Why it stands apart: `attention`, `abandoned`, `resolved` (a person dealt with its payment
+    /// elsewhere), or `paused` (for more than an hour).
     pub why: String,
     /// The reason that its saga gives.
     pub reason: Option<String>,

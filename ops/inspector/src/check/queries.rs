@@ -132,9 +132,11 @@ pub(super) const QUERIES: &[Query] = &[
     Query {
         name: "nothing-sleeps-unseen",
         promise: "nothing-accepted-is-lost",
-        says: "A live saga has a time to be looked at, or a person has it (held, attention).",
-        sql: "SELECT 'saga ' || id AS subject, format('state %s without wake_at', state) AS detail
-              FROM sagas WHERE NOT ended AND wake_at IS NULL AND flags & 6 = 0",
+        says: "A live saga has a time to be looked at, or a person has it (held, attention, paused since).",
+        sql: "SELECT 'saga ' || id AS subject, format('state %s without wake_at, flags %s, paused since %s', state, flags, paused_at)
+                       AS detail
+              FROM sagas WHERE NOT ended AND wake_at IS NULL AND flags & 7 = 0
+                 OR (flags & 1 <> 0) <> (paused_at IS NOT NULL)",
     },
     Query {
         name: "history-is-there",
@@ -357,18 +359,20 @@ pub(super) const QUERIES: &[Query] = &[
                      format('due since %s, its shard %s owned by %s', s.wake_at, h.shard, h.owner)
                        AS detail
               FROM sagas s JOIN shards h USING (shard)
-              WHERE NOT s.ended AND s.flags & 6 = 0 AND s.wake_at < now() - interval '10 minutes'
+              WHERE NOT s.ended AND s.flags & 7 = 0 AND s.wake_at < now() - interval '10 minutes'
                 AND h.owner IS NOT NULL AND h.lease_until > now()",
     },
 ];
 
-/// Orders in attention, abandoned, or whose payment a person dealt with elsewhere, with what is or may
+/// Orders in attention, abandoned, paused for more than an hour, or whose payment a person dealt with elsewhere, with what is or may
 /// be captured of them.
 pub(super) const APART: &str = "\
-    SELECT s.id::text AS saga, CASE s.state WHEN 6 THEN 'abandoned' WHEN 5 THEN 'resolved' ELSE 'attention' END AS why, s.reason,
+    SELECT s.id::text AS saga, CASE s.state WHEN 6 THEN 'abandoned' WHEN 5 THEN 'resolved' ELSE
+             CASE WHEN s.flags & 4 <> 0 THEN 'attention' ELSE 'paused' END END AS why, s.reason,
            CASE WHEN e.state IN (1, 2) THEN coalesce((e.output->>'captured_minor')::bigint,
                                                      o.total_minor, 0) ELSE 0 END AS at_stake_minor,
            coalesce(o.currency, '') AS currency
     FROM sagas s LEFT JOIN orders o ON o.id = s.id
     LEFT JOIN effects e ON e.saga_id = s.id AND e.step = 'pay'
-    WHERE s.state = 6 OR s.flags & 4 <> 0 OR s.state = 5 AND e.state IN (1, 2) ORDER BY s.id";
+    WHERE s.state = 6 OR s.flags & 4 <> 0 OR s.state = 5 AND e.state IN (1, 2)
+       OR NOT s.ended AND s.flags & 1 <> 0 AND s.paused_at < now() - interval '1 hour' ORDER BY s.id";

@@ -94,6 +94,11 @@ async fn what_is_allowed_is_not_reported() {
          UPDATE shards SET owner = 'a', lease_until = now() + interval '5 seconds' WHERE shard = 0",
         "UPDATE sagas SET wake_at = now() - interval '9 minutes' WHERE NOT ended;
          UPDATE shards SET owner = 'a', lease_until = now() + interval '5 seconds' WHERE shard = 0",
+        // A person has stopped it, whenever it was due and though nothing wakes it.
+        "UPDATE sagas SET wake_at = now() - interval '11 minutes', flags = 1, paused_at = now()
+         WHERE NOT ended;
+         UPDATE shards SET owner = 'a', lease_until = now() + interval '5 seconds' WHERE shard = 0",
+        "UPDATE sagas SET wake_at = NULL, flags = 1, paused_at = now() WHERE NOT ended",
         // An undo failed and a later one runs.
         "UPDATE sagas SET state = 3, failed_undo = 2, maybe_in_force = 3, flags = 4, step = 0,
                           kind = 2, flagged_at = now() WHERE state = 2",
@@ -151,4 +156,16 @@ async fn orders_that_people_have_to_end_are_listed_apart() {
         currency: "EUR".to_owned(),
     };
     assert_eq!(report.apart, [apart]);
+    let paused = async |connection: &mut Connection, since: &str| {
+        let sql = format!(
+            "UPDATE sagas SET flags = 1, state = 2, reason = NULL, wake_at = now(),
+                              paused_at = now() - interval '{since}' WHERE id = '{OTHER}'"
+        );
+        connection.batch_execute(&sql).await.expect("paused");
+        let report = run(connection).await.expect("it can be checked");
+        let apart = report.apart.into_iter();
+        apart.map(|apart| apart.why).collect::<Vec<_>>()
+    };
+    assert!(paused(&mut connection, "59 minutes").await.is_empty());
+    assert_eq!(paused(&mut connection, "61 minutes").await, ["paused"]);
 }

@@ -25,6 +25,10 @@ use uuid::Uuid;
 /// What is done about a saga.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Intervention {
+    /// Decide nothing more about it until it is resumed.
+    Pause,
+    /// Let it go on; the time of the pause does not count.
+    Resume,
     /// Try once more, now: the failed undos, or the step after the pivot that keeps failing.
     Retry,
     /// A failed undo, or a step after the pivot, was dealt with elsewhere; the reason names the
@@ -41,6 +45,8 @@ pub enum Intervention {
 impl Intervention {
     fn action(&self) -> &'static str {
         match self {
+            Self::Pause => "saga.pause",
+            Self::Resume => "saga.resume",
             Self::Retry => "saga.retry",
             Self::Resolve(_) => "saga.resolve",
             Self::Compensate => "saga.compensate",
@@ -152,10 +158,13 @@ pub async fn intervene(
                 What::Act(Act {
                     action,
                     by: actor.trim().to_owned(),
+                    reason: reason.trim().to_owned(),
                     audit,
                 })
             };
             let what = match intervention {
+                Intervention::Pause => act(ActionName::Pause),
+                Intervention::Resume => act(ActionName::Resume),
                 Intervention::Retry => act(ActionName::Retry),
                 Intervention::Resolve(step) => act(ActionName::Resolve(step.clone())),
                 Intervention::Compensate => What::End(Refusal::OperatorEnded.code()),
@@ -235,6 +244,9 @@ fn refuse_early(
         return Err(no("it is held: the running version cannot read it"));
     }
     let input = match intervention {
+        // Younger than whatever was applied.
+        Intervention::Pause => Input::Act(Action::Pause { audit: i64::MAX }),
+        Intervention::Resume => Input::Act(Action::Resume { audit: i64::MAX }),
         Intervention::Retry => Input::Act(Action::Retry),
         Intervention::Resolve(step) => Input::Act(Action::Resolve {
             step: definition

@@ -205,13 +205,16 @@ impl Orchestrator {
             self.load(&unknown).await?;
         }
         let signals = rows.into_iter().filter(|row| row.2 != 0);
-        Ok(signals
+        let mut told: Vec<Given> = signals
             .filter_map(|(signal, saga, kind, step, says)| {
                 let saga = SagaId(saga);
                 let input = self.owner.signal(saga, kind, &step, says.as_ref())?;
                 Some(Given::signal(signal, saga, input, says))
             })
-            .collect())
+            .collect();
+        self.owner
+            .resumes_first(&mut told, |one| (one.saga, &one.input));
+        Ok(told)
     }
 
     /// All live sagas of our shards that are not in memory, or not as they are stored, should any have

@@ -256,6 +256,7 @@ impl Orchestrator {
                 Settlement::Applied if conflicts.contains(&one.saga) => "conflict",
                 Settlement::Applied => "applied",
                 Settlement::Refused(Illegal::SignalEarly) => "early",
+                Settlement::Refused(Illegal::Paused) => "paused",
                 Settlement::Refused(_) => "refused",
                 Settlement::UnknownSaga => "unknown",
             };

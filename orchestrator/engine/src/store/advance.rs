@@ -33,6 +33,8 @@ database::statement! {
         deadline: Vec<i64> => Array<BigInt>,
         waiting: Vec<Option<i64>> => Array<Nullable<BigInt>>,
         flagged: Vec<Option<i64>> => Array<Nullable<BigInt>>,
+        paused: Vec<Option<i64>> => Array<Nullable<BigInt>>,
+        pause_audit: Vec<Option<i64>> => Array<Nullable<BigInt>>,
         reason: Vec<Option<String>> => Array<Nullable<Text>>,
         approver: Vec<Option<String>> => Array<Nullable<Text>>,
         h_id: Vec<Uuid> => Array<SqlUuid>,
@@ -60,14 +62,15 @@ database::statement! {
          wake_at = to_timestamp(n.wake / 1000.0), budget_until = to_timestamp(n.budget / 1000.0),
          deadline = to_timestamp(n.deadline / 1000.0),
          waiting_since = to_timestamp(n.waiting / 1000.0),
-         flagged_at = to_timestamp(n.flagged / 1000.0), reason = n.reason, approver = n.approver,
+         flagged_at = to_timestamp(n.flagged / 1000.0),
+         paused_at = to_timestamp(n.paused / 1000.0), pause_audit = n.pause_audit, reason = n.reason, approver = n.approver,
          updated_at = clock_timestamp()
        FROM unnest({ids}, {expected}, {rev}, {seq}, {done}, {maybe}, {failed}, {state}, {flags},
                    {step}, {kind}, {attempt}, {resends}, {outstanding}, {ended}, {wake}, {budget},
-                   {deadline}, {waiting}, {flagged}, {reason}, {approver})
+                   {deadline}, {waiting}, {flagged}, {paused}, {pause_audit}, {reason}, {approver})
          AS n(id, expected, rev, seq, done, maybe, failed, state, flags, step, kind, attempt,
-              resends, outstanding, ended, wake, budget, deadline, waiting, flagged, reason,
-              approver)
+              resends, outstanding, ended, wake, budget, deadline, waiting, flagged, paused,
+              pause_audit, reason, approver)
        WHERE s.id = n.id AND s.rev = n.expected
        RETURNING s.id
      ), noted AS (
@@ -143,6 +146,8 @@ impl Advance {
             deadline: order.iter().map(|write| write.next.deadline).collect(),
             waiting: times(|saga| saga.waiting_since),
             flagged: times(|saga| saga.flagged_at),
+            paused: times(|saga| saga.paused_at),
+            pause_audit: times(|saga| saga.pause_audit),
             reason: order
                 .iter()
                 .map(|write| write.next.reason.clone())

@@ -13,6 +13,7 @@ macro_rules! saga_columns {
          (extract(epoch FROM s.deadline) * 1000)::bigint, \
          (extract(epoch FROM s.waiting_since) * 1000)::bigint, \
          (extract(epoch FROM s.flagged_at) * 1000)::bigint, \
+         (extract(epoch FROM s.paused_at) * 1000)::bigint, s.pause_audit, \
          s.trace_id, s.rev, s.seq, s.done, s.maybe_in_force, s.failed_undo, s.pivot, s.definition, \
          s.state, s.flags, s.step, s.kind, s.attempt, s.resends, s.outstanding, s.reason, s.shard, s.approver"
     };
@@ -22,6 +23,8 @@ pub(crate) type RowSql = (
     Nullable<BigInt>,
     Nullable<BigInt>,
     BigInt,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
     Nullable<BigInt>,
     Nullable<BigInt>,
     SqlUuid,
@@ -53,6 +56,8 @@ pub(crate) struct Row {
     deadline: i64,
     waiting_since: Option<i64>,
     flagged_at: Option<i64>,
+    paused_at: Option<i64>,
+    pause_audit: Option<i64>,
     trace_id: Uuid,
     rev: i32,
     seq: i32,
@@ -111,6 +116,8 @@ impl Row {
             state: State::from_number(self.state).ok_or("state")?,
             flags: Flags::from_bits(self.flags),
             flagged_at: self.flagged_at,
+            paused_at: self.paused_at,
+            pause_audit: self.pause_audit,
             cursor,
             resends: self.resends,
             done: Steps::from_bits(self.done),

@@ -3,4 +3,5 @@
 mod drive;
 mod faults;
 mod logs;
+mod pause;
 mod world;

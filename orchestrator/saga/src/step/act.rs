@@ -3,7 +3,7 @@
 //! A failed undo stops nothing else: the other undos have run or are running. What is left is for a
 //! person, who tries it once more, or has dealt with it elsewhere and says so, or, together with a
 //! second person, gives it up. None of this is possible before the saga asks for it, so none of it is a
-//! way around an undo.
+//! way around an undo. Only a pause is possible whatever it is at ([`super::pause`]).
 
 use super::{Action, Illegal, draft::Budget, draft::Draft};
 use crate::{Class, State};
@@ -11,10 +11,11 @@ use contract::StepKind;
 
 impl Draft<'_> {
     pub(super) fn act(&mut self, action: &Action) -> Result<(), Illegal> {
-        if !self.next.flags.attention {
-            return Err(Illegal::NothingToDo);
-        }
+        let asks = self.next.flags.attention;
         match action {
+            Action::Pause { audit } => self.pause_saga(*audit),
+            Action::Resume { audit } => self.resume_saga(*audit),
+            _ if !asks => Err(Illegal::NothingToDo),
             Action::Retry => self.try_again(),
             Action::Resolve { step } => self.resolve(*step),
             Action::Abandon { approver } => self.abandon(approver),

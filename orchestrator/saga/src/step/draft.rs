@@ -365,7 +365,7 @@ impl<'a> Draft<'a> {
         self.send = self.send.filter(|_| !planted(Bug::NoResendWhenDue));
     }
 
-    fn await_answer(&mut self, step: &StepDefinition, kind: StepKind, attempt: i16) {
+    pub(super) fn await_answer(&mut self, step: &StepDefinition, kind: StepKind, attempt: i16) {
         let doublings = u32::try_from(self.next.resends).unwrap_or(0).min(16);
         let pause = i64::from(step.resend_ms) << doublings;
         let at = self.now.ms.saturating_add(pause);

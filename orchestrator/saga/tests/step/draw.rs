@@ -38,6 +38,10 @@ pub(crate) enum Act {
     End,
     /// A person does something; `resolve` is only said of what is really dealt with.
     Operator(Action),
+    /// He stops it, or lets it go on.
+    Pause {
+        resume: bool,
+    },
 }
 
 pub(crate) fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -67,6 +71,7 @@ pub(crate) fn acts() -> impl Strategy<Value = Vec<Act>> {
             Act::Signal { kind, step }
         }),
         1 => Just(Act::End),
+        2 => any::<bool>().prop_map(|resume| Act::Pause { resume }),
         1 => prop_oneof![
             Just(Action::Retry),
             (0_u8..6).prop_map(|at| Action::Resolve { step: number(at) }),

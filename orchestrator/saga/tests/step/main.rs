@@ -23,6 +23,8 @@ struct World {
     decided: Steps,
     undo_order: Vec<u8>,
     sends: Vec<Send>,
+    /// Rows of the audit log.
+    audit: i64,
 }
 
 impl World {
@@ -47,6 +49,7 @@ impl World {
             decided: Steps::default(),
             undo_order: Vec::new(),
             sends: Vec::new(),
+            audit: 0,
         };
         world.observe(first.send);
         world
@@ -84,7 +87,15 @@ impl World {
             ms: self.ms,
             seed: self.seed,
         };
-        let transition = step(&self.definition, &before, input, now)?;
+        let result = step(&self.definition, &before, input, now);
+        if before.flags.paused && !before.state.is_end() {
+            let of_a_pause = matches!(
+                input,
+                Input::Act(Action::Pause { .. } | Action::Resume { .. })
+            );
+            assert_eq!(result == Err(Illegal::Paused), !of_a_pause, "{input:?}");
+        }
+        let transition = result?;
         assert_eq!(transition.next.rev, before.rev + 1);
         assert!(
             transition.next.seq - before.seq <= 1,
@@ -222,6 +233,19 @@ impl World {
                 }
                 result
             }
+            Act::Pause { resume } => {
+                self.audit += 1;
+                let audit = self.audit;
+                let action = match resume {
+                    true => Action::Resume { audit },
+                    false => Action::Pause { audit },
+                };
+                let before = self.saga.clone();
+                let result = self.give(&Input::Act(action));
+                assert_eq!(self.saga.seq, before.seq, "no new command");
+                assert!(result.is_ok() || self.saga == before);
+                result
+            }
             Act::End => self.give(&Input::End {
                 reason: "customer_cancelled".into(),
             }),
@@ -233,6 +257,9 @@ impl World {
 
     /// From now on everything answers well.
     fn heal(&mut self) {
+        if self.saga.flags.paused {
+            self.act(&Act::Pause { resume: true });
+        }
         // A wait is looked into until its end, again and again.
         for _ in 0..1_000 {
             if self.saga.state.is_end() {

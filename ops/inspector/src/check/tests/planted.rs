@@ -76,7 +76,12 @@ pub(super) const PLANTED: &[(&str, &str, &str)] = &[
     ),
     (
         "nothing-sleeps-unseen",
-        "UPDATE sagas SET wake_at = NULL, flags = 1",
+        "UPDATE sagas SET wake_at = NULL, flags = 8",
+        OTHER,
+    ),
+    (
+        "nothing-sleeps-unseen",
+        "UPDATE sagas SET flags = 1 WHERE state = 2",
         OTHER,
     ),
     (

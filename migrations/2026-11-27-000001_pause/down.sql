@@ -1,0 +1,1 @@
+ALTER TABLE sagas DROP COLUMN paused_at, DROP COLUMN pause_audit;

@@ -1,0 +1,54 @@
+//! Stopping a saga for a while, and letting it go on.
+//!
+//! A pause loses nothing, because nothing has to be remembered for it: a reply that comes meanwhile is
+//! dropped, for its command is sent again after the pause and the worker repeats what it has recorded;
+//! a signal or an ending is a row that stays open. The command's number does not change, so an effect
+//! that is under way stays what the saga is at. All that measures time moves by the length of the pause.
+//!
+//! The race: a signal may be applied twice, by an owner that stalled before it could write, after another
+//! one has applied it and the resume that followed. A pause that came again would stop the saga with
+//! nobody knowing. So each says which row of the audit log it is, and the saga remembers the last one:
+//! whatever is not younger was applied.
+
+use super::{Illegal, draft::Draft};
+use contract::planted::{Bug, planted};
+
+impl Draft<'_> {
+    pub(super) fn pause_saga(&mut self, audit: i64) -> Result<(), Illegal> {
+        if self.next.flags.paused || self.was_applied(audit) {
+            return Err(Illegal::NothingToDo);
+        }
+        self.next.flags.paused = true;
+        self.next.paused_at = Some(self.now.ms);
+        self.next.pause_audit = Some(audit);
+        Ok(())
+    }
+
+    pub(super) fn resume_saga(&mut self, audit: i64) -> Result<(), Illegal> {
+        if !self.next.flags.paused || self.was_applied(audit) {
+            return Err(Illegal::NothingToDo);
+        }
+        self.next.flags.paused = false;
+        let since = self.next.paused_at.take().unwrap_or(self.now.ms);
+        self.next.pause_audit = Some(audit);
+        let by = self.now.ms.saturating_sub(since).max(0);
+        let by = if planted(Bug::PauseTakesTime) { 0 } else { by };
+        let later = |at: i64| at.saturating_add(by);
+        self.next.deadline = later(self.next.deadline);
+        self.next.budget_until = self.next.budget_until.map(later);
+        self.next.waiting_since = self.next.waiting_since.map(later);
+        // One that was due when it was paused is due at once.
+        let soonest = self.now.ms.saturating_add(1);
+        self.next.wake_at = self.next.wake_at.map(|at| later(at).max(soonest));
+        if let Some(cursor) = self.next.cursor.filter(|cursor| cursor.outstanding) {
+            // Its reply may have come during the pause, and was dropped.
+            let step = self.step_at(cursor)?;
+            self.await_answer(step, cursor.kind, cursor.attempt);
+        }
+        Ok(())
+    }
+
+    fn was_applied(&self, audit: i64) -> bool {
+        self.next.pause_audit.is_some_and(|last| audit <= last) && !planted(Bug::PauseComesAgain)
+    }
+}
