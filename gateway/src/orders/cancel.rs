@@ -60,7 +60,7 @@ impl Orders {
                 let end = NewSignal {
                     id: Uuid::new_v5(&id.0, b"customer/cancel"),
                     saga: id.into(),
-                    what: What::End(Refusal::CustomerCancelled.code()),
+                    what: What::End(Refusal::CustomerCancelled.code(), None),
                 };
                 self.signals.tell(end).await?;
             }

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::{
     config::CONFIG_VARIABLE,
-    operator::{act, audit, catalogue::Load, review, saga},
+    operator::{act, attention, audit, catalogue::Load, review, saga},
     output::Format,
     roles::worker::Name,
     up::Up,
@@ -119,6 +119,8 @@ pub(crate) enum Saga {
     Pause(act::Act),
     /// Let a paused one go on; the time of the pause does not count
     Resume(act::Act),
+    /// Take one on that asks for a person, or give it back
+    Take(attention::Take),
     /// Try again now what the saga asks a person about: failed undos, or a mail that keeps failing
     Retry(act::Act),
     /// Say that an effect was dealt with elsewhere, with evidence

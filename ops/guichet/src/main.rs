@@ -71,6 +71,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Builder::new_multi_thread(),
             operator::act::resume(file, format, act),
         ),
+        Command::Saga(Saga::Take(take)) => on(
+            Builder::new_multi_thread(),
+            operator::attention::take(file, format, take),
+        ),
         Command::Saga(Saga::Retry(act)) => on(
             Builder::new_multi_thread(),
             operator::act::retry(file, format, act),

@@ -1,9 +1,10 @@
-//! Looking inside, and the [`interventions`] of people, with the [`review`]s of held orders and the
-//! [`audit`] log that keeps every one of them; and the promises as queries ([`check`]).
+//! Looking inside, and the [`interventions`] of people in what asks for their [`attention`], with the
+//! [`review`]s of held orders and the [`audit`] log that keeps every one of them; and the promises as queries ([`check`]).
 //!
 //! It writes rows of reviews, signals and the audit log, and never a saga's: whatever an operator
 //! does, the engine decides what follows.
 
+pub mod attention;
 pub mod audit;
 pub mod check;
 mod error;

@@ -4,7 +4,9 @@ use crate::{Error, error::checked_limit};
 use chrono::{DateTime, Utc};
 use contract::{SagaId, StepKind};
 use database::Connection;
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{
+    BigInt, Bool, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::RunQueryDsl;
 use engine::{definitions::Definitions, view::kind_from};
 use saga::{Flags, State};
@@ -17,13 +19,22 @@ pub struct Filter {
     /// Only those in this state: `running`, `waiting`, `compensating`, `completed`, `compensated`,
     /// `abandoned`.
     pub state: Option<String>,
-    /// Only those that need a person.
-    pub attention: bool,
     /// Only those that a person has paused.
     pub paused: bool,
     /// Only those that have not ended.
     pub live: bool,
     /// So many at most, 1 to 1000; the newest first.
+    pub limit: i64,
+}
+
+/// Which of the sagas that ask for a person.
+#[derive(Clone, Debug, Default)]
+pub struct Asking {
+    /// Only those that nobody has taken on.
+    pub untaken: bool,
+    /// Only those that this person has taken on, whatever the case of the letters.
+    pub taken_by: Option<String>,
+    /// So many at most, 1 to 1000; those that have asked longest first.
     pub limit: i64,
 }
 
@@ -50,33 +61,76 @@ pub struct Row {
     pub wake_at: Option<DateTime<Utc>>,
 }
 
+/// One saga that asks for a person: it is marked with `attention` or `held`.
+#[derive(Clone, Debug, Serialize)]
+pub struct AskingRow {
+    /// The saga.
+    #[serde(flatten)]
+    pub saga: Row,
+    /// Since when it asks.
+    pub asks_since: DateTime<Utc>,
+    /// For how many seconds, by the database's clock.
+    pub asks_for_s: i64,
+    /// Who has taken it on.
+    pub taken_by: Option<String>,
+    /// Since when.
+    pub taken_at: Option<DateTime<Utc>>,
+}
+
 database::statement! {
     /// Sagas, the newest first: id, definition, state, flags, step, kind, attempt, reason, updated,
     /// wake (milliseconds).
     struct ListSagas {
         state: Option<i16> => Nullable<SmallInt>,
-        attention: bool => Bool,
         paused: bool => Bool,
         live: bool => Bool,
         most: i64 => BigInt,
-    } -> (
-        SqlUuid, SmallInt, SmallInt, SmallInt, Nullable<SmallInt>, Nullable<SmallInt>, SmallInt,
-        Nullable<Text>, BigInt, Nullable<BigInt>,
-    ) =
-    "WITH given AS (SELECT {state} AS state, {attention} AS attention, {paused} AS paused,
-                           {live} OR {paused} AS live)
-     SELECT s.id, s.definition, s.state, s.flags, s.step, s.kind, s.attempt, s.reason,
+    } -> StoredSql =
+    "SELECT s.id, s.definition, s.state, s.flags, s.step, s.kind, s.attempt, s.reason,
             (extract(epoch FROM s.updated_at) * 1000)::bigint,
             (extract(epoch FROM s.wake_at) * 1000)::bigint
-     FROM given g, LATERAL (
-       SELECT * FROM sagas WHERE g.attention AND flags & 4 <> 0
-       UNION ALL
-       SELECT * FROM sagas WHERE NOT g.attention) AS s
-     WHERE (g.state IS NULL OR s.state = g.state)
-       AND (NOT g.paused OR s.flags & 1 <> 0)
-       AND (NOT g.live OR NOT s.ended)
+     FROM sagas s
+     WHERE ({state} IS NULL OR s.state = {state})
+       AND (NOT {paused} OR s.flags & 1 <> 0)
+       AND (NOT {live} AND NOT {paused} OR NOT s.ended)
      ORDER BY s.id DESC LIMIT {most}"
 }
+
+database::statement! {
+    /// Sagas that ask for a person, the longest asking first: the same, since when and for how many
+    /// seconds, who has it and since when.
+    struct ListAsking {
+        untaken: bool => Bool,
+        taken_by: Option<String> => Nullable<Text>,
+        most: i64 => BigInt,
+    } -> (StoredSql, Timestamptz, BigInt, Nullable<Text>, Nullable<Timestamptz>) =
+    "SELECT s.id, s.definition, s.state, s.flags, s.step, s.kind, s.attempt, s.reason,
+            (extract(epoch FROM s.updated_at) * 1000)::bigint,
+            (extract(epoch FROM s.wake_at) * 1000)::bigint,
+            s.flagged_at, extract(epoch FROM clock_timestamp() - s.flagged_at)::bigint,
+            o.owner, o.taken_at
+     FROM (SELECT * FROM sagas WHERE flags & 4 <> 0
+           UNION ALL
+           SELECT * FROM sagas WHERE flags & 2 <> 0 AND flags & 4 = 0) AS s
+     LEFT JOIN attention_owners o ON o.saga_id = s.id AND o.flagged_at = s.flagged_at
+     WHERE NOT s.ended AND s.flagged_at IS NOT NULL
+       AND (NOT {untaken} OR o.owner IS NULL)
+       AND ({taken_by} IS NULL OR lower(o.owner) = lower({taken_by}))
+     ORDER BY s.flagged_at, s.id LIMIT {most}"
+}
+
+type StoredSql = (
+    SqlUuid,
+    SmallInt,
+    SmallInt,
+    SmallInt,
+    Nullable<SmallInt>,
+    Nullable<SmallInt>,
+    SmallInt,
+    Nullable<Text>,
+    BigInt,
+    Nullable<BigInt>,
+);
 
 #[derive(diesel::Queryable)]
 struct Stored {
@@ -110,7 +164,6 @@ pub async fn list(
     };
     let statement = ListSagas {
         state,
-        attention: filter.attention,
         paused: filter.paused,
         live: filter.live,
         most: checked_limit(filter.limit)?,
@@ -120,6 +173,42 @@ pub async fn list(
         .into_iter()
         .map(|row| shown(row, definitions))
         .collect())
+}
+
+/// Sagas that ask for a person: a failed undo, a step after the pivot that keeps failing, or a saga that is
+/// set aside.
+///
+/// # Errors
+/// The limit is out of its bounds, or the database fails.
+pub async fn asking(
+    connection: &mut Connection,
+    definitions: &Definitions,
+    which: &Asking,
+) -> Result<Vec<AskingRow>, Error> {
+    let statement = ListAsking {
+        untaken: which.untaken,
+        taken_by: which.taken_by.as_ref().map(|name| name.trim().to_owned()),
+        most: checked_limit(which.limit)?,
+    };
+    type Read = (
+        Stored,
+        DateTime<Utc>,
+        i64,
+        Option<String>,
+        Option<DateTime<Utc>>,
+    );
+    let rows: Vec<Read> = statement.load(connection).await?;
+    let rows =
+        rows.into_iter().map(
+            |(row, asks_since, asks_for_s, taken_by, taken_at)| AskingRow {
+                saga: shown(row, definitions),
+                asks_since,
+                asks_for_s,
+                taken_by,
+                taken_at,
+            },
+        );
+    Ok(rows.collect())
 }
 
 fn shown(row: Stored, definitions: &Definitions) -> Row {
@@ -275,14 +364,6 @@ mod tests {
         assert_eq!(
             found(&mut connection, all.clone()).await.expect("readable"),
             expected
-        );
-        let attention = Filter {
-            attention: true,
-            ..all.clone()
-        };
-        assert_eq!(
-            found(&mut connection, attention).await.expect("readable"),
-            expected[1..2]
         );
         let pause = format!(
             "UPDATE sagas SET flags = 1, paused_at = now() WHERE id = '{}'",

@@ -5,11 +5,13 @@
 //!   commit; [`Client`] then sends its first command.
 //! - [`signal`] tells sagas what happened outside, as rows.
 //! - [`run`] is the orchestrator's role: leases, the batch loop, timers, recovery, signals.
+//! - [`attention`] keeps who has taken on a saga that asks for a person.
 //! - [`view`] reads a saga and its history for those who show it.
 //!
 //! Only this crate writes the rows of sagas and their history. It does not know what any step does,
 //! so no step can be a special case here.
 
+pub mod attention;
 mod client;
 mod command;
 mod config;
@@ -31,7 +33,7 @@ pub use config::Config;
 pub use orchestrator::{Parts, run};
 pub use owner::{Aftermath, Answered, Moved, Owner, Taken};
 pub use shard::shard_of;
-pub use signal::{Act, ActionName, NewSignal, Told, What, signal};
+pub use signal::{Act, ActionName, NewSignal, Person, Told, What, signal};
 pub use store::start::{NewSaga, Started, start};
 
 /// What the engine cannot do.

@@ -1,6 +1,8 @@
 //! What is counted.
 
-use runtime::metrics::{self, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use runtime::metrics::{
+    self, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 use std::sync::LazyLock;
 
 pub(crate) struct Metrics {
@@ -16,6 +18,8 @@ pub(crate) struct Metrics {
     pub(crate) shards: IntGauge,
     pub(crate) held: IntCounter,
     pub(crate) attention: IntCounter,
+    pub(crate) asking: IntGaugeVec,
+    pub(crate) oldest_untaken_s: IntGauge,
 }
 
 pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
@@ -65,5 +69,16 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     attention: metrics::counter(
         "guichet_sagas_attention_total",
         "Sagas that began to need a person's attention",
+    ),
+    asking: metrics::gauges(
+        "guichet_sagas_asking",
+        "Sagas of this process that ask for a person, by whether somebody has taken them on, and by for \
+         how long they have asked: up to 1h, 4h, 24h, or more",
+        &["taken", "age"],
+    ),
+    oldest_untaken_s: metrics::gauge(
+        "guichet_sagas_oldest_untaken_seconds",
+        "For how long a saga of this process has asked for a person without anybody's having taken it on: \
+         the longest; 0 when there is none",
     ),
 });

@@ -29,15 +29,25 @@ pub struct NewSignal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// Somebody entitled decided what the step waits for, and it is recorded where the step reads it;
-    /// the text is for the history.
-    Decision(StepName, &'static str),
+    /// the text and the person are for the history.
+    Decision(StepName, &'static str, Person),
     /// Somebody says that something happened to the step. Never believed: it causes a look. There is
     /// no such signal unless the saga waits at that step, or looks into what it was told there.
     Nudge(StepName),
-    /// Somebody entitled ends the saga; a code of at most 40 characters says why.
-    End(&'static str),
+    /// Somebody entitled ends the saga; a code of at most 40 characters says why. With the person, if it
+    /// is one of ours.
+    End(&'static str, Option<Person>),
     /// A person does something about a saga.
     Act(Act),
+}
+
+/// Who of us did it, for the saga's timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// His name.
+    pub by: String,
+    /// The row of the audit log.
+    pub audit: i64,
 }
 
 /// What a person does about a saga that asks for one, with what its timeline says of him.
@@ -175,13 +185,18 @@ pub async fn signal(
     };
     for (id, signal) in signals {
         let (kind, step, payload) = match &signal.what {
-            What::Decision(step, decision) => (
+            What::Decision(step, decision, Person { by, audit }) => (
                 Kind::Decision,
                 step.as_str(),
-                json!({ "decision": decision }),
+                json!({ "decision": decision, "by": by, "audit": audit }),
             ),
             What::Nudge(step) => (Kind::Nudge, step.as_str(), json!({})),
-            What::End(reason) => (Kind::End, "", json!({ "reason": reason })),
+            What::End(reason, None) => (Kind::End, "", json!({ "reason": reason })),
+            What::End(reason, Some(Person { by, audit })) => (
+                Kind::End,
+                "",
+                json!({ "reason": reason, "by": by, "audit": audit }),
+            ),
             What::Act(act) => {
                 let (action, step) = match &act.action {
                     ActionName::Pause => ("pause", ""),

@@ -6,6 +6,8 @@ mod orders;
 mod scenes;
 mod shop;
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 use contract::OrderId;
 use engine::definitions::Definitions;
@@ -89,7 +91,7 @@ async fn show(shop: &Shop, id: OrderId) -> Result<()> {
     let mut connection = shop.connection().await?;
     let saga = engine::view::read(&mut connection, &Definitions::ours(), id.into()).await?;
     match saga {
-        Some(saga) => timeline::print(&saga.timeline),
+        Some(saga) => timeline::print(&saga.timeline, &HashMap::new()),
         None => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! The operator's commands: each does one thing and ends.
 
 pub(crate) mod act;
+pub(crate) mod attention;
 pub(crate) mod audit;
 pub(crate) mod catalogue;
 pub(crate) mod check;

@@ -1,17 +1,22 @@
 //! A saga's history as a table.
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 use engine::view::Moment;
 
 use crate::output::{self, Format};
 
 /// Prints what happened: when (since the beginning), what, how long it took, what became of it, what
-/// followed, and the message it came with.
-pub(crate) fn print(timeline: &[Moment]) -> Result<()> {
+/// followed, and the message it came with; and who of us did it and why, by the number of the audit log.
+pub(crate) fn print(timeline: &[Moment], people: &HashMap<i64, String>) -> Result<()> {
     let begun = timeline.first().map(|moment| moment.at);
-    let header = [
+    let mut header = vec![
         "rev", "after", "what", "took", "outcome", "then", "state", "message",
     ];
+    if !people.is_empty() {
+        header.push("who");
+    }
     output::rows(Format::Table, &header, timeline, |moment| {
         let after = begun.map_or(0, |begun| (moment.at - begun).num_milliseconds());
         let what = match (&moment.step, moment.kind, moment.attempt) {
@@ -26,7 +31,7 @@ pub(crate) fn print(timeline: &[Moment]) -> Result<()> {
             .next
             .as_ref()
             .map(|next| format!("{} {} #{}", next.step, next.kind.name(), next.attempt));
-        vec![
+        let mut cells = vec![
             moment.rev.to_string(),
             format!("{after} ms"),
             what,
@@ -45,6 +50,14 @@ pub(crate) fn print(timeline: &[Moment]) -> Result<()> {
                 .message_id
                 .map(|id| id.to_string())
                 .unwrap_or_default(),
-        ]
+        ];
+        let who = audit_of(moment).and_then(|audit| people.get(&audit));
+        cells.extend(who.cloned());
+        cells
     })
+}
+
+/// The row of the audit log that a moment of the timeline follows from.
+pub(crate) fn audit_of(moment: &Moment) -> Option<i64> {
+    moment.detail.as_ref()?.get("audit")?.as_i64()
 }

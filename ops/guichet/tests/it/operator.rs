@@ -221,6 +221,12 @@ pub(crate) fn a_review_is_decided_once(desk: &Desk) {
         let shown: Value = serde_json::from_str(&shown).expect("it is JSON");
         shown["state"] == "completed" && shown["status"] == "confirmed"
     });
+    let (table, shown) = desk.in_each_form(0, &["saga", "show", &order]);
+    let by_ann = json!({"by": "ann", "reason": "a known customer"});
+    let timeline = shown["timeline"].as_array().expect("a list");
+    let decision = timeline.iter().find(|moment| moment["input"] == "signal");
+    assert_eq!(decision.expect("it is there")["person"], by_ann, "{shown}");
+    assert!(table.contains("ann: a known customer"), "{table}");
     let (_, done) = desk.in_each_form(0, &["audit", "ls", "--subject", &order]);
     let rows = done.as_array().expect("a list");
     assert_eq!(rows.len(), 1, "what was refused is not among what was done");
@@ -228,6 +234,43 @@ pub(crate) fn a_review_is_decided_once(desk: &Desk) {
         (&rows[0]["actor"], &rows[0]["reason"]),
         (&json!("ann"), &json!("a known customer"))
     );
+}
+
+/// No order of the demo asks for a person, so one is made to.
+pub(crate) fn what_asks_for_a_person_is_taken_on_and_given_back(desk: &Desk) {
+    let done = desk.says(0, &["saga", "ls", "--state", "compensated", "-o", "json"]);
+    let done: Value = serde_json::from_str(&done).expect("it is JSON");
+    let order = done[0]["id"].as_str().expect("an order that was undone");
+    let stuck = |flags, state, ended| {
+        desk.sql(&format!(
+            "UPDATE sagas SET flags = {flags}, state = {state}, ended = {ended}, failed_undo = 0,
+                    flagged_at = now() - interval '90 min' WHERE id = '{order}'"
+        ));
+    };
+    stuck(4, 3, false);
+    let asking = |more: &[&str]| {
+        let arguments = [&["saga", "ls", "--attention"][..], more].concat();
+        desk.in_each_form(0, &arguments)
+    };
+    let (table, rows) = asking(&["--untaken"]);
+    assert!(table.contains("1 h 30 min"), "{table}");
+    assert_eq!(rows[0]["id"], *order, "{rows}");
+    let take = ["saga", "take", order, "--as", "ann"];
+    desk.says(0, &[&take[..], &["--reason", "case 12"]].concat());
+    assert_eq!(desk.says(4, &["saga", "take", order, "--as", "bob"]), "");
+    let (table, rows) = asking(&["--taken-by", "ann"]);
+    assert!(table.contains(" ann "), "{table}");
+    assert_eq!(rows[0]["taken_by"], "ann", "{rows}");
+    assert_eq!(asking(&["--untaken"]).1, json!([]));
+    let (table, shown) = desk.in_each_form(0, &["saga", "show", order]);
+    assert!(table.contains("by ann at "), "{table}");
+    assert_eq!(shown["taken"]["reason"], "case 12", "{shown}");
+    assert_eq!(shown["people"][0]["action"], "saga.take", "{shown}");
+    desk.says(0, &[&take[..], &["--release"]].concat());
+    assert_eq!(desk.says(4, &[&take[..], &["--release"]].concat()), "");
+    assert_eq!(asking(&["--untaken"]).1[0]["id"], *order);
+    stuck(0, 5, true);
+    assert_eq!(desk.says(4, &take), "");
 }
 
 pub(crate) fn a_broken_promise_is_found_and_named(desk: &Desk) {

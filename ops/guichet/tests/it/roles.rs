@@ -43,6 +43,7 @@ fn everything_starts_is_kept_running_and_stops() {
     operator::looking_changes_nothing(&desk);
     operator::what_makes_no_sense_is_refused_with_its_exit_code(&desk);
     operator::a_review_is_decided_once(&desk);
+    operator::what_asks_for_a_person_is_taken_on_and_given_back(&desk);
     operator::a_broken_promise_is_found_and_named(&desk);
     let pid = checkout.pid_of("gateway").expect("it runs");
     kill(pid, Signal::SIGKILL).expect("it runs");

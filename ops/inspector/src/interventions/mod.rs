@@ -17,7 +17,7 @@ use contract::{MessageId, Refusal, SagaId, StepName};
 use database::Connection;
 use diesel::sql_types::{Bool, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, RunQueryDsl};
-use engine::{Act, ActionName, NewSignal, Told, What, definitions::Definitions, view};
+use engine::{Act, ActionName, NewSignal, Person, Told, What, definitions::Definitions, view};
 use saga::{Action, Definition, Input, Instance, Now};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -167,7 +167,11 @@ pub async fn intervene(
                 Intervention::Resume => act(ActionName::Resume),
                 Intervention::Retry => act(ActionName::Retry),
                 Intervention::Resolve(step) => act(ActionName::Resolve(step.clone())),
-                Intervention::Compensate => What::End(Refusal::OperatorEnded.code()),
+                Intervention::Compensate => {
+                    let by = actor.trim().to_owned();
+                    let person = Person { by, audit };
+                    What::End(Refusal::OperatorEnded.code(), Some(person))
+                }
                 Intervention::ApproveAbandon => act(ActionName::Abandon),
                 Intervention::RequestAbandon => {
                     return Ok(Done {

@@ -20,7 +20,7 @@ use diesel::sql_types::{
     BigInt, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::{AsyncConnection, RunQueryDsl};
-use engine::{NewSignal, What};
+use engine::{NewSignal, Person, What};
 use saga::State;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -221,16 +221,15 @@ pub async fn decide(
             let Some((score, hits)) = decided.into_iter().next() else {
                 return Err(not_open(connection, order).await?);
             };
-            wake(connection, order, decision).await?;
             let entry = Entry {
-                actor,
+                actor: actor.clone(),
                 action: decision.action().to_owned(),
                 subject: Some(order.0),
                 reason,
                 detail: json!({ "score": score, "hits": hits }),
             };
-            audit::append(connection, entry).await?;
-            Ok(())
+            let audit = audit::append(connection, entry).await?;
+            wake(connection, order, decision, Person { by: actor, audit }).await
         })
         .await
 }
@@ -240,6 +239,7 @@ async fn wake(
     connection: &mut Connection,
     order: OrderId,
     decision: Decision,
+    person: Person,
 ) -> Result<(), Error> {
     let sagas: Vec<i16> = ReadSaga { id: order.0 }.load(connection).await?;
     let Some(state) = sagas.into_iter().next() else {
@@ -255,7 +255,7 @@ async fn wake(
     let signal = NewSignal {
         id: MessageId::new().0,
         saga: order.into(),
-        what: What::Decision(StepName::FRAUD_CHECK, decision.state()),
+        what: What::Decision(StepName::FRAUD_CHECK, decision.state(), person),
     };
     engine::signal(connection, &[signal]).await?;
     Ok(())

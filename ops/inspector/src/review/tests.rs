@@ -94,7 +94,10 @@ async fn a_decision_is_review_signal_and_audit_row() {
         assert_eq!((signal.saga_id, signal.shard, signal.kind), (order.0, 3, 1));
         assert_eq!(
             (signal.step.as_str(), &signal.payload),
-            ("fraud-check", &json!({"decision": state}))
+            (
+                "fraud-check",
+                &json!({"decision": state, "by": "eve", "audit": 1})
+            )
         );
         let rows = audited(&mut connection).await;
         assert_eq!((rows.len(), rows[0].subject), (1, Some(order.0)));

@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 /// Rounds between two scans of all live sagas: about a minute.
 const SCAN_ROUNDS: u32 = 24;
+/// Rounds between two counts of the sagas that ask for a person: 15 s.
+const ASKING_ROUNDS: u32 = 6;
 /// Rounds between two looks at the partitions: about an hour.
 const PARTITION_ROUNDS: u32 = 1_440;
 /// Months, this one included, whose partitions are there before they are needed.
@@ -58,11 +60,17 @@ impl Orchestrator {
             let scanned = self.scan().await;
             self.report("the scan of live sagas", scanned);
         }
+        if round.is_multiple_of(ASKING_ROUNDS) {
+            let counted = self.count_asking().await;
+            self.report("counting the sagas that ask for a person", counted);
+        }
         if round.is_multiple_of(PARTITION_ROUNDS) {
             let made = self.make_partitions().await;
             self.report("making partitions", made);
             let forgotten = self.forget_signals().await;
             self.report("deleting old signals", forgotten);
+            let forgotten = self.forget_takings().await;
+            self.report("deleting old takings", forgotten);
         }
     }
 

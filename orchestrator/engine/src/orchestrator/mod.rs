@@ -13,6 +13,7 @@
 //!   restarted one, so the elder stops as soon as it sees that its own name has a later epoch.
 //! - The broker loses everything: with the new session every command without an answer is sent once.
 
+mod asking;
 mod clean;
 mod housekeeping;
 mod load;
@@ -227,8 +228,8 @@ impl Given {
     }
 
     fn signal(signal: Uuid, saga: SagaId, input: Input, says: Option<Value>) -> Self {
-        // Who did it, and where that is kept.
-        let detail = says.filter(|_| input.kind() == InputKind::Operator);
+        // Who of us did it, and where that is kept.
+        let detail = says.filter(|says| says.get("by").is_some());
         Self {
             saga,
             input,

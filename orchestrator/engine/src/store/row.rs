@@ -204,6 +204,6 @@ database::statement! {
         ids: Vec<Uuid> => diesel::sql_types::Array<SqlUuid>,
     } -> Integer =
     "UPDATE sagas SET flags = flags | 2, rev = rev + 1, updated_at = clock_timestamp(),
-            flagged_at = coalesce(flagged_at, clock_timestamp())
-     WHERE id = ANY ({ids}) AND flags & 2 = 0"
+            flagged_at = coalesce(flagged_at, date_trunc('milliseconds', clock_timestamp()))
+     WHERE id = ANY ({ids}) AND flags & 2 = 0 AND NOT ended"
 }

@@ -222,7 +222,7 @@ async fn an_end_undoes_in_reverse_and_comes_too_late_after_the_pivot() {
         let end = NewSignal {
             id: uuid::Uuid::now_v7(),
             saga,
-            what: What::End("customer_cancelled"),
+            what: What::End("customer_cancelled", None),
         };
         let mut connection = world.database.connection().await;
         let told = engine::signal(&mut connection, &[end.clone(), end]).await;

@@ -68,7 +68,7 @@ async fn a_paused_saga_is_left_alone_by_every_owner_and_nothing_it_was_told_is_l
         paused(&world, *id).await;
     }
     let before = world.view(ids[0]).await;
-    tell(&world, ids[1], What::End("customer_cancelled")).await;
+    tell(&world, ids[1], What::End("customer_cancelled", None)).await;
     let asked: Vec<usize> = ids
         .iter()
         .map(|id| world.seen(*id, &StepName::PAY, StepKind::Do))

@@ -1,0 +1,2 @@
+DROP INDEX sagas_held;
+DROP TABLE attention_owners;
