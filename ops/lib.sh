@@ -10,7 +10,7 @@ fail() {
   exit 1
 }
 
-# The Debian packages that are missing here, one per line.
+# The Debian packages that are missing here, one per line; with `tests` those too that only tests need.
 missing_packages() {
   # With existing servers given, none is started and none is needed.
   if [[ -z ${GUICHET_DATABASE_URL:-} || -z ${GUICHET_AMQP_URL:-} ]]; then
@@ -23,6 +23,11 @@ missing_packages() {
     echo libc6-dev
   fi
   command -v setpriv >/dev/null || echo util-linux
+  # Stripe's own Python library is put into an environment of its own.
+  if [[ ${1:-} == tests ]] && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+    echo python3
+    echo python3-venv
+  fi
 }
 
 # Runs a command as root.
@@ -38,10 +43,10 @@ allow_services() {
 
 # Installs what is missing. The packages would each start a server of the machine's own; nobody asked
 # for those, so their starting is forbidden for the time of the installation, unless somebody has
-# already decided that for this machine.
+# already decided that for this machine. `install_packages tests` for those of the tests too.
 install_packages() {
   local packages
-  mapfile -t packages < <(missing_packages)
+  mapfile -t packages < <(missing_packages "$@")
   [[ ${#packages[@]} -eq 0 ]] && return
   local how="apt-get install ${packages[*]}"
   command -v apt-get >/dev/null ||

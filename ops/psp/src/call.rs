@@ -19,6 +19,7 @@ pub(crate) enum Call {
     ConfirmIntent(String, ConfirmIntent),
     CaptureIntent(String, Option<i64>),
     CancelIntent(String, Option<Box<str>>),
+    UpdateIntent(String, UpdateIntent),
     RetrieveIntent(String),
     ListIntents(Page),
     CreateRefund(CreateRefund),
@@ -58,6 +59,15 @@ pub(crate) struct ConfirmIntent {
     pub(crate) return_url: Option<Box<str>>,
     pub(crate) capture_method: Option<CaptureMethod>,
     pub(crate) unattended: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct UpdateIntent {
+    pub(crate) amount: Option<i64>,
+    /// An empty value takes the key away.
+    pub(crate) metadata: Metadata,
+    pub(crate) description: Option<Box<str>>,
+    pub(crate) payment: ConfirmIntent,
 }
 
 #[derive(Debug)]
@@ -116,6 +126,7 @@ impl Call {
             Self::ConfirmIntent(..) => &[Operation::Confirm],
             Self::CaptureIntent(..) => &[Operation::Capture],
             Self::CancelIntent(..) => &[Operation::Cancel],
+            Self::UpdateIntent(..) => &[Operation::Update],
             Self::CreateRefund(_) => &[Operation::Refund],
             Self::CreateMethod(_) => &[],
             Self::RetrieveIntent(_)
@@ -150,6 +161,7 @@ impl Call {
             ("POST", ["payment_intents", id, "cancel"]) => {
                 Self::CancelIntent(named(id), cancellation_reason(p)?)
             }
+            ("POST", ["payment_intents", id]) => Self::UpdateIntent(named(id), update_intent(p)?),
             ("GET", ["payment_intents", id]) => {
                 p.text("client_secret")?;
                 Self::RetrieveIntent(named(id))
@@ -197,27 +209,7 @@ fn create_intent(p: &mut Params) -> Result<CreateIntent, StripeError> {
         ))
         .param("currency"));
     }
-    if amount < 1 {
-        return Err(
-            StripeError::invalid("This value must be greater than or equal to 1.")
-                .code("parameter_invalid_integer")
-                .param("amount"),
-        );
-    }
-    if amount < AMOUNT_MIN {
-        return Err(StripeError::invalid(format!(
-            "Amount must be at least {AMOUNT_MIN} (in the smallest unit of {currency})"
-        ))
-        .code("amount_too_small")
-        .param("amount"));
-    }
-    if amount > AMOUNT_MAX {
-        return Err(
-            StripeError::invalid(format!("Amount must be no more than {AMOUNT_MAX}"))
-                .code("amount_too_large")
-                .param("amount"),
-        );
-    }
+    check_amount(amount)?;
     let confirm = p.boolean("confirm")?;
     let metadata = p.metadata()?;
     let description = p.bounded("description", 1000)?;
@@ -240,7 +232,45 @@ fn create_intent(p: &mut Params) -> Result<CreateIntent, StripeError> {
     })
 }
 
-/// What creating and confirming share.
+fn check_amount(amount: i64) -> Result<(), StripeError> {
+    if amount < 1 {
+        return Err(
+            StripeError::invalid("This value must be greater than or equal to 1.")
+                .code("parameter_invalid_integer")
+                .param("amount"),
+        );
+    }
+    if amount < AMOUNT_MIN {
+        return Err(StripeError::invalid(format!(
+            "Amount must be at least {AMOUNT_MIN} (in the smallest unit of the currency)"
+        ))
+        .code("amount_too_small")
+        .param("amount"));
+    }
+    if amount > AMOUNT_MAX {
+        return Err(
+            StripeError::invalid(format!("Amount must be no more than {AMOUNT_MAX}"))
+                .code("amount_too_large")
+                .param("amount"),
+        );
+    }
+    Ok(())
+}
+
+fn update_intent(p: &mut Params) -> Result<UpdateIntent, StripeError> {
+    let amount = p.integer("amount")?;
+    if let Some(amount) = amount {
+        check_amount(amount)?;
+    }
+    Ok(UpdateIntent {
+        amount,
+        metadata: p.metadata_changes()?,
+        description: p.bounded("description", 1000)?,
+        payment: payment(p)?,
+    })
+}
+
+/// What creating, updating and confirming share.
 fn payment(p: &mut Params) -> Result<ConfirmIntent, StripeError> {
     let id = p.text("payment_method")?;
     let data = p.has_nested("payment_method_data");

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{ErrorType, StripeError};
+use crate::refund::CardRefunds;
 
 /// What happens when a card is charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) enum Behaviour {
     Authenticates(Option<Decline>),
     /// The bank says yes, then the payer disputes the charge, which rules out a refund.
     Disputed,
+    /// The bank says yes; what is given back later does not simply arrive.
+    Refunds(CardRefunds),
 }
 
 /// Why a payment failed.
@@ -246,7 +249,7 @@ const fn secured(
 
 /// Stripe's table (https://docs.stripe.com/testing). Where two names share a number, the number means the first.
 #[rustfmt::skip]
-static CARDS: [TestCard; 53] = [
+static CARDS: [TestCard; 63] = [
     card("visa", "", "4242424242424242", "visa", Behaviour::Succeeds),
     funded(card("visa_debit", "", "4000056655665556", "visa", Behaviour::Succeeds), "debit"),
     card("mastercard", "", "5555555555554444", "mastercard", Behaviour::Succeeds),
@@ -291,6 +294,16 @@ static CARDS: [TestCard; 53] = [
     declined("chargeCustomerFail", "", "4000000000000341", Decline::Generic),
     card("riskLevelElevated", "", "4000000000009235", "visa", Behaviour::Succeeds),
     card("createDispute", "", "4000000000000259", "visa", Behaviour::Disputed),
+    card("createDisputeProductNotReceived", "", "4000000000002685", "visa", Behaviour::Disputed),
+    card("createDisputeInquiry", "", "4000000000001976", "visa", Behaviour::Disputed),
+    card("pendingRefund", "", "4000000000007726", "visa", Behaviour::Refunds(CardRefunds::Pend)),
+    card("refundFail", "", "4000000000005126", "visa", Behaviour::Refunds(CardRefunds::FailLater)),
+    card("bypassPending", "", "4000000000000077", "visa", Behaviour::Succeeds),
+    card("cvcCheckFail", "", "4000000000000101", "visa", Behaviour::Succeeds),
+    card("avsFail", "", "4000000000000010", "visa", Behaviour::Succeeds),
+    card("avsLine1Fail", "", "4000000000000028", "visa", Behaviour::Succeeds),
+    card("avsZipFail", "", "4000000000000036", "visa", Behaviour::Succeeds),
+    card("avsUnchecked", "", "4000000000000044", "visa", Behaviour::Succeeds),
     secured("threeDSecure2Required", "4000000000003220", None),
     secured("threeDSecureRequired", "4000000000003063", None),
     card("threeDSecureOptional", "", "4000000000003055", "visa", Behaviour::Succeeds),

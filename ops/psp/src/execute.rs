@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::call::{Call, ConfirmIntent, CreateIntent, CreateRefund, MethodParam, NewMethod};
+use crate::call::{
+    Call, ConfirmIntent, CreateIntent, CreateRefund, MethodParam, NewMethod, UpdateIntent,
+};
 use crate::cards::Card;
 use crate::error::StripeError;
 use crate::id;
@@ -13,7 +15,8 @@ use crate::intent::{
     fingerprint_of_payer,
 };
 use crate::keys::Key;
-use crate::step::{Command, Confirm, NewIntent, Transition, open, step};
+use crate::refund::{Course, NewRefund};
+use crate::step::{Command, Confirm, NewIntent, Transition, Update, open, step};
 use crate::store::{Answer, Books, Change, Event, Store};
 use crate::view::{Expand, ListView, Viewer, method_view};
 
@@ -24,6 +27,17 @@ pub(crate) struct Request {
     pub(crate) expand: Expand,
     pub(crate) key: Option<Key>,
     pub(crate) id: String,
+}
+
+/// How a fault bends what a request would do.
+#[derive(Debug, Default)]
+pub(crate) struct Twist {
+    /// The answer, although the request takes effect.
+    pub(crate) instead: Option<StripeError>,
+    /// How the refund goes on.
+    pub(crate) course: Option<Course>,
+    /// The intent is shown as it was before.
+    pub(crate) stale: bool,
 }
 
 /// A refusal, with the intent it is about.
@@ -48,18 +62,17 @@ enum Outcome {
 }
 
 impl Store {
-    /// Executes the request at `clock_ms`; returns the answer and the events that followed. The answer is
-    /// `instead`, if that is given, although the request takes effect.
+    /// Executes the request at `clock_ms`; returns the answer and the events that followed.
     pub(crate) fn execute(
         &mut self,
         request: &Request,
         clock_ms: i64,
         viewer: Viewer<'_>,
-        instead: Option<StripeError>,
+        twist: Twist,
     ) -> (Answer, Vec<Event>) {
         let now_ms = self.now_ms(clock_ms);
-        if let Some(read) = read(self.books(), request, viewer) {
-            let read = instead.map_or(read, Err);
+        if let Some(read) = read(self.books(), request, viewer, twist.stale) {
+            let read = twist.instead.map_or(read, Err);
             let answer = read.unwrap_or_else(|error| refuse(&error, None, viewer));
             return (answer, Vec::new());
         }
@@ -71,13 +84,15 @@ impl Store {
             );
             return (refuse(&error, None, viewer), Vec::new());
         }
-        let decided = decide(self.books(), &request.call, now_ms / 1000);
+        let decided = decide(self.books(), &request.call, now_ms, twist.course);
         let mut change = Change::new(now_ms, request.id.clone());
         let answer = match decided {
             Ok(outcome) => show(outcome, request, viewer, &mut change),
             Err(refused) => refuse(&refused.error, refused.intent.as_deref(), viewer),
         };
-        let answer = instead.map_or(answer, |error| refuse(&error, None, viewer));
+        let answer = twist
+            .instead
+            .map_or(answer, |error| refuse(&error, None, viewer));
         if change.is_empty() && request.key.is_none() {
             return (answer, Vec::new());
         }
@@ -132,11 +147,13 @@ fn read(
     books: &Books,
     request: &Request,
     viewer: Viewer<'_>,
+    stale: bool,
 ) -> Option<Result<Answer, StripeError>> {
     let expand = request.expand;
     let ok = |body| Ok(Answer::new(200, body));
     Some(match &request.call {
         Call::RetrieveIntent(id) => intent(books, id)
+            .map(|now| books.intent_before(id).filter(|_| stale).unwrap_or(now))
             .map(|intent| json(&viewer.intent(intent, expand)))
             .and_then(ok),
         Call::RetrieveRefund(id) => match refund_and_intent(books, id) {
@@ -209,6 +226,7 @@ fn read(
         | Call::ConfirmIntent(..)
         | Call::CaptureIntent(..)
         | Call::CancelIntent(..)
+        | Call::UpdateIntent(..)
         | Call::CreateRefund(_)
         | Call::CreateMethod(_) => return None,
     })
@@ -234,8 +252,14 @@ fn intent<'a>(books: &'a Books, id: &str) -> Result<&'a Arc<Intent>, StripeError
         .ok_or_else(|| StripeError::missing("payment_intent", id, "intent"))
 }
 
-/// What the call does, decided and not yet done. `now` is in seconds.
-fn decide(books: &Books, call: &Call, now: i64) -> Result<Outcome, Refused> {
+/// What the call does, decided and not yet done.
+fn decide(
+    books: &Books,
+    call: &Call,
+    now_ms: i64,
+    course: Option<Course>,
+) -> Result<Outcome, Refused> {
+    let now = now_ms / 1000;
     match call {
         Call::CreateIntent(create) => created(books, create, now),
         Call::ConfirmIntent(id, confirm) => {
@@ -251,7 +275,12 @@ fn decide(books: &Books, call: &Call, now: i64) -> Result<Outcome, Refused> {
             let reason = reason.clone();
             stepped(intent(books, id)?, Command::Cancel { reason }, now, None)
         }
-        Call::CreateRefund(refund) => refunded(books, refund, now),
+        Call::UpdateIntent(id, update) => {
+            let intent = intent(books, id)?;
+            let (update, made) = changes(books, update, now)?;
+            stepped(intent, Command::Update(update), now, made)
+        }
+        Call::CreateRefund(refund) => refunded(books, refund, now_ms, course),
         Call::CreateMethod(new) => Ok(Outcome::Made(made(new, now))),
         Call::RetrieveIntent(_)
         | Call::RetrieveRefund(_)
@@ -340,7 +369,28 @@ fn confirmation(
     Ok((confirm, made))
 }
 
-fn refunded(books: &Books, refund: &CreateRefund, now: i64) -> Result<Outcome, Refused> {
+fn changes(
+    books: &Books,
+    params: &UpdateIntent,
+    now: i64,
+) -> Result<(Update, Option<Method>), StripeError> {
+    let (confirm, made) = confirmation(books, &params.payment, now)?;
+    let update = Update {
+        amount: params.amount,
+        metadata: params.metadata.clone(),
+        description: params.description.clone(),
+        receipt_email: confirm.receipt_email,
+        method: confirm.method,
+    };
+    Ok((update, made))
+}
+
+fn refunded(
+    books: &Books,
+    refund: &CreateRefund,
+    now_ms: i64,
+    course: Option<Course>,
+) -> Result<Outcome, Refused> {
     let is_charge = refund.of.starts_with("ch_");
     let intent = books
         .intent_behind(&refund.of)
@@ -352,13 +402,15 @@ fn refunded(books: &Books, refund: &CreateRefund, now: i64) -> Result<Outcome, R
             true => StripeError::missing("charge", &refund.of, "charge"),
             false => StripeError::missing("payment_intent", &refund.of, "payment_intent"),
         })?;
-    let command = Command::Refund {
+    let command = Command::Refund(NewRefund {
         id: id::fresh("re", rand::random()).into(),
         amount: refund.amount,
         reason: refund.reason.clone(),
         metadata: refund.metadata.clone(),
-    };
-    stepped(intent, command, now, None)
+        course,
+        now_ms,
+    });
+    stepped(intent, command, now_ms / 1000, None)
 }
 
 fn made(new: &NewMethod, now: i64) -> Method {
@@ -400,34 +452,12 @@ fn show(outcome: Outcome, request: &Request, viewer: Viewer<'_>, change: &mut Ch
 }
 
 impl Change {
-    fn moved(&mut self, transition: Transition, made: Option<Method>) {
+    pub(crate) fn moved(&mut self, transition: Transition, made: Option<Method>) {
         let event = |kind: &&str| (id::fresh("evt", rand::random()), (*kind).to_owned());
         self.events = transition.events.iter().map(event).collect();
         self.movements = transition.movements;
         self.refund = transition.refund;
         self.intent = Some(transition.intent);
         self.method = made;
-    }
-}
-
-/// The payer's answer on the bank's page, which is no call of the API.
-impl Store {
-    /// Settles an authentication. `Err` if the intent does not wait for one.
-    pub(crate) fn authenticate(
-        &mut self,
-        intent: &Intent,
-        approved: bool,
-        request_id: String,
-        clock_ms: i64,
-    ) -> Result<Vec<Event>, StripeError> {
-        let now_ms = self.now_ms(clock_ms);
-        let transition = step(intent, Command::Authenticate { approved }, now_ms / 1000)?;
-        let mut change = Change::new(now_ms, request_id);
-        change.moved(transition, None);
-        let nothing = Answer::new(204, Vec::new());
-        self.commit(change, None, &nothing).map_err(|error| {
-            tracing::error!(%error, "the ledger could not be written; the authentication had no effect");
-            StripeError::api("The simulator's ledger cannot be written.")
-        })
     }
 }

@@ -128,8 +128,15 @@ impl Params {
         Ok(Some(*meaning))
     }
 
-    /// `metadata[…]`, within Stripe's bounds. An empty value means no such key.
+    /// `metadata[…]` of a new object. An empty value means no such key.
     pub(crate) fn metadata(&mut self) -> Result<Metadata, StripeError> {
+        let mut metadata = self.metadata_changes()?;
+        metadata.retain(|(_, value)| !value.is_empty());
+        Ok(metadata)
+    }
+
+    /// `metadata[…]`, within Stripe's bounds. An empty value takes a key away.
+    pub(crate) fn metadata_changes(&mut self) -> Result<Metadata, StripeError> {
         let mut metadata = Metadata::new();
         for (name, value) in self.taken(|name| name.starts_with("metadata[")) {
             let key = &name["metadata[".len()..];
@@ -148,9 +155,7 @@ impl Params {
                 return refused("keys have at most 40 characters, values at most 500.");
             }
             metadata.retain(|(known, _)| &**known != key);
-            if !value.is_empty() {
-                metadata.push((key.into(), value.into()));
-            }
+            metadata.push((key.into(), value.into()));
         }
         if metadata.len() > METADATA_MAX {
             return Err(StripeError::invalid(

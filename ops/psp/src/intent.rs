@@ -207,7 +207,37 @@ impl Intent {
     }
 }
 
-/// A refund. It succeeds at once.
+/// Where a refund stands. `requires_action` and `canceled` are missing: no refund to a card has them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RefundStatus {
+    /// On its way to the bank.
+    Pending,
+    /// The money is back with the payer.
+    #[default]
+    Succeeded,
+    /// The bank did not take it: the money is with the shop again.
+    Failed,
+}
+
+impl RefundStatus {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What will become of a refund, and when (in milliseconds since 1970).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Settles {
+    pub(crate) at_ms: i64,
+    pub(crate) status: RefundStatus,
+}
+
+/// A refund.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refund {
     pub(crate) id: Box<str>,
@@ -219,4 +249,8 @@ pub(crate) struct Refund {
     pub(crate) metadata: Metadata,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<Box<str>>,
+    #[serde(default)]
+    pub(crate) status: RefundStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) settles: Option<Settles>,
 }

@@ -19,6 +19,7 @@
 //! It guarantees by not knowing orders, tickets or any other part of Guichet that its ledger is independent
 //! evidence of what was charged.
 
+mod beside;
 mod call;
 mod cards;
 mod config;
@@ -34,6 +35,7 @@ mod keys;
 mod list;
 mod observe;
 mod pages;
+mod refund;
 mod server;
 mod sim_api;
 mod step;

@@ -7,14 +7,14 @@ use std::time::Duration;
 use runtime::http::{Limits, serve};
 use runtime::metrics::{self, IntCounter, IntCounterVec};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Call, MethodParam};
 use crate::cards::Card;
 use crate::error::StripeError;
-use crate::execute::{Request, refuse};
+use crate::execute::{Request, Twist, refuse};
 use crate::faults::{Drawn, Fault, Faults, Operation, Subject};
 use crate::intent::Intent;
 use crate::keys::Lookup;
@@ -25,6 +25,10 @@ use crate::{Config, Error, http_api, id};
 
 /// How many requests may wait for their latency or slowness at a time; further ones are refused (429).
 const WAITING_MAX: usize = 10_000;
+
+/// The pause when a refund whose time has come cannot be ended (the disk is full), or its time, by a clock
+/// that was set, has not come yet.
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
 static FAULTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     metrics::counters(
@@ -48,6 +52,8 @@ pub(crate) struct Simulator {
     state: Mutex<State>,
     webhooks: Option<Webhooks>,
     waiting: Arc<Semaphore>,
+    /// A refund was made, which may have to be ended.
+    refunded: Notify,
     shutdown: CancellationToken,
 }
 
@@ -117,6 +123,7 @@ pub async fn run(
         pages_url,
         webhooks,
         waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+        refunded: Notify::new(),
         shutdown: shutdown.clone(),
         config,
     });
@@ -124,20 +131,21 @@ pub async fn run(
         max_body_bytes: http_api::BODY_MAX_BYTES,
         ..Limits::default()
     };
+    let settling = Arc::clone(&simulator).settle_refunds();
     let serving = serve(listener, http_api::routes(simulator), limits, shutdown);
-    match delivering {
-        None => serving.await,
-        // Deliveries end with the serving, whatever they wait for.
-        Some(delivering) => {
-            let deliver_for_ever = async {
-                delivering.await;
-                std::future::pending::<()>().await;
-            };
-            tokio::select! {
-                () = serving => {}
-                () = deliver_for_ever => {}
+    // Both end with the serving, whatever they wait for.
+    let beside = async {
+        match delivering {
+            Some(delivering) => {
+                tokio::join!(delivering, settling);
             }
+            None => settling.await,
         }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = serving => {}
+        () = beside => {}
     }
     Ok(())
 }
@@ -271,22 +279,49 @@ impl Simulator {
         fault: Option<Fault>,
     ) -> (Answer, Vec<Event>) {
         let broken = || StripeError::api("An unknown error occurred");
-        match fault {
-            Some(Fault::ServerError) => {
-                let store = &mut state.store;
-                let answer = store.answer_with(&broken(), request, now_ms(), self.viewer());
-                (answer, Vec::new())
+        let store = &mut state.store;
+        if fault == Some(Fault::ServerError) {
+            let answer = store.answer_with(&broken(), request, now_ms(), self.viewer());
+            return (answer, Vec::new());
+        }
+        let twist = Twist {
+            instead: (fault == Some(Fault::ServerErrorAfter)).then(broken),
+            course: fault.and_then(Fault::course),
+            stale: fault == Some(Fault::Stale),
+        };
+        let done = store.execute(request, now_ms(), self.viewer(), twist);
+        if matches!(request.call, Call::CreateRefund(_)) {
+            self.refunded.notify_one();
+        }
+        done
+    }
+
+    /// Ends refunds when their time has come, those of an earlier life of the process too.
+    async fn settle_refunds(self: Arc<Self>) {
+        loop {
+            let next_ms = self.state().store.books().next_settlement_ms();
+            let wait_ms = next_ms.map_or(0, |at_ms| at_ms.saturating_sub(now_ms()).max(0));
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = self.refunded.notified() => continue,
+                () = sleep(Duration::from_millis(wait_ms.unsigned_abs())), if next_ms.is_some() => {}
             }
-            Some(Fault::ServerErrorAfter) => {
-                let instead = Some(broken());
-                let store = &mut state.store;
-                store.execute(request, now_ms(), self.viewer(), instead)
-            }
-            _ => {
-                let store = &mut state.store;
-                store.execute(request, now_ms(), self.viewer(), None)
+            if !self.settle_refund() {
+                sleep(SETTLE_PAUSE).await;
             }
         }
+    }
+
+    fn settle_refund(&self) -> bool {
+        let deliveries = {
+            let mut state = self.state();
+            let Some(events) = state.store.settle_refund(now_ms()) else {
+                return false;
+            };
+            self.deliveries(&mut state, &events)
+        };
+        self.send(deliveries);
+        true
     }
 
     /// Settles the payer's answer on the bank's page.
@@ -350,6 +385,7 @@ impl State {
             Call::ConfirmIntent(id, _)
             | Call::CaptureIntent(id, _)
             | Call::CancelIntent(id, _)
+            | Call::UpdateIntent(id, _)
             | Call::RetrieveIntent(id)
             | Call::RetrieveCharge(id)
             | Call::RetrieveMethod(id) => books.intent_behind(id),

@@ -12,6 +12,7 @@ use crate::intent::{
     CaptureMethod, Charge, ChargeState, Failure, Intent, Metadata, Method, MethodChoice, Refund,
     Status,
 };
+use crate::refund::{NewRefund, refunded};
 
 /// The smallest and largest amount of a payment, in minor units, as Stripe has them.
 pub(crate) const AMOUNT_MIN: i64 = 50;
@@ -33,12 +34,8 @@ pub(crate) enum Command {
         reason: Option<Box<str>>,
     },
     /// Give money back, what is left of it or a part.
-    Refund {
-        id: Box<str>,
-        amount: Option<i64>,
-        reason: Option<Box<str>>,
-        metadata: Metadata,
-    },
+    Refund(NewRefund),
+    Update(Update),
 }
 
 /// The parameters of a confirmation.
@@ -50,6 +47,17 @@ pub(crate) struct Confirm {
     pub(crate) capture_method: Option<CaptureMethod>,
     /// Nobody is there to authenticate: a card that wants it is declined.
     pub(crate) unattended: bool,
+}
+
+/// What is to be different; what is `None` stays.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Update {
+    pub(crate) amount: Option<i64>,
+    /// An empty value takes the key away.
+    pub(crate) metadata: Metadata,
+    pub(crate) description: Option<Box<str>>,
+    pub(crate) receipt_email: Option<Box<str>>,
+    pub(crate) method: Option<MethodChoice>,
 }
 
 /// The parameters of a new intent.
@@ -74,6 +82,8 @@ pub(crate) enum MovementKind {
     Captured,
     Canceled,
     Refunded,
+    /// What was refunded came back: the payer's bank did not take it.
+    RefundFailed,
     Declined,
 }
 
@@ -98,7 +108,7 @@ pub(crate) struct Transition {
 }
 
 impl Transition {
-    fn of(intent: Intent) -> Self {
+    pub(crate) fn of(intent: Intent) -> Self {
         Self {
             intent,
             refund: None,
@@ -108,7 +118,7 @@ impl Transition {
         }
     }
 
-    fn moved(&mut self, kind: MovementKind, amount: i64) {
+    pub(crate) fn moved(&mut self, kind: MovementKind, amount: i64) {
         self.movements.push(Movement { kind, amount });
     }
 
@@ -163,12 +173,8 @@ pub(crate) fn step(intent: &Intent, command: Command, now: i64) -> Result<Transi
         Command::Authenticate { approved } => authenticated(intent, approved, now),
         Command::Capture { amount } => captured(intent, amount),
         Command::Cancel { reason } => canceled(intent, reason, now),
-        Command::Refund {
-            id,
-            amount,
-            reason,
-            metadata,
-        } => refunded(intent, id, amount, reason, metadata, now),
+        Command::Refund(new) => refunded(intent, new),
+        Command::Update(update) => updated(intent, update, now),
     }
 }
 
@@ -208,7 +214,9 @@ fn confirmed(intent: &Intent, confirm: Confirm, now: i64) -> Result<Transition, 
         ));
     };
     match method.card.0.behaviour {
-        Behaviour::Succeeds | Behaviour::Disputed => Ok(charged(next, method, now)),
+        Behaviour::Succeeds | Behaviour::Disputed | Behaviour::Refunds(_) => {
+            Ok(charged(next, method, now))
+        }
         Behaviour::Declines(why) => Ok(declined(next, method, why, now)),
         Behaviour::Authenticates(_) if confirm.unattended => {
             Ok(declined(next, method, Decline::AuthenticationRequired, now))
@@ -235,9 +243,10 @@ fn authenticated(intent: &Intent, approved: bool, now: i64) -> Result<Transition
         Behaviour::Authenticates(Some(why)) | Behaviour::Declines(why) => {
             declined(next, method, why, now)
         }
-        Behaviour::Authenticates(None) | Behaviour::Succeeds | Behaviour::Disputed => {
-            charged(next, method, now)
-        }
+        Behaviour::Authenticates(None)
+        | Behaviour::Succeeds
+        | Behaviour::Disputed
+        | Behaviour::Refunds(_) => charged(next, method, now),
     })
 }
 
@@ -303,68 +312,36 @@ fn canceled(
     Ok(transition)
 }
 
-fn refunded(
-    intent: &Intent,
-    id: Box<str>,
-    amount: Option<i64>,
-    reason: Option<Box<str>>,
-    metadata: Metadata,
-    now: i64,
-) -> Result<Transition, StripeError> {
-    let charge = intent
-        .charge
-        .as_ref()
-        .filter(|charge| charge.state == ChargeState::Captured);
-    let (Some(charge), Some(charge_id)) = (charge, intent.charge_id()) else {
+/// What describes a payment can always be changed; what it takes, only before the bank was asked.
+fn updated(intent: &Intent, update: Update, now: i64) -> Result<Transition, StripeError> {
+    let open = matches!(
+        intent.status,
+        Status::RequiresPaymentMethod | Status::RequiresConfirmation | Status::RequiresAction
+    );
+    if !open && (update.amount.is_some() || update.method.is_some()) {
         return Err(StripeError::unexpected_state(format!(
-            "This PaymentIntent ({}) does not have a successful charge to refund.",
-            intent.id
+            "This PaymentIntent could not be updated in this way because it has a status of {}.",
+            intent.status.name()
         )));
-    };
-    if charge.disputed {
-        return Err(StripeError::invalid(format!(
-            "Charge {charge_id} has been charged back; cannot issue a refund."
-        ))
-        .code("charge_disputed"));
     }
-    let left = charge.captured - charge.refunded;
-    if left == 0 {
-        return Err(
-            StripeError::invalid(format!("Charge {charge_id} has already been refunded."))
-                .code("charge_already_refunded"),
-        );
+    if intent.serial > id::SERIAL_MAX - 2 {
+        return Err(StripeError::rate_limit());
     }
-    let amount = amount.unwrap_or(left);
-    if amount < 1 {
-        return Err(too_small("amount"));
-    }
-    if amount > left {
-        return Err(StripeError::invalid(format!(
-            "Refund amount ({amount}) is greater than unrefunded amount on charge ({left})"
-        ))
-        .param("amount"));
-    }
-    let refund = Refund {
-        id,
-        intent: intent.id.clone(),
-        charge: charge_id.into(),
-        created: now,
-        amount,
-        currency: intent.currency.clone(),
-        metadata,
-        reason,
-    };
     let mut next = intent.clone();
-    if let Some(charge) = &mut next.charge {
-        charge.refunded += amount;
+    next.amount = update.amount.unwrap_or(next.amount);
+    next.description = update.description.or(next.description);
+    next.receipt_email = update.receipt_email.or(next.receipt_email);
+    for (key, value) in update.metadata {
+        next.metadata.retain(|(known, _)| *known != key);
+        if !value.is_empty() {
+            next.metadata.push((key, value));
+        }
     }
-    let mut transition = Transition::of(next);
-    transition.refund = Some(refund);
-    transition.moved(MovementKind::Refunded, amount);
-    transition
-        .events
-        .extend(["refund.created", "charge.refunded"]);
-    Ok(transition)
+    if let Some(choice) = update.method {
+        attach(&mut next, choice, now);
+        next.status = Status::RequiresConfirmation;
+    }
+    Ok(Transition::of(next))
 }
 
 /// The bank said yes: reserve, and with automatic capture take.
@@ -458,7 +435,7 @@ fn attach(intent: &mut Intent, choice: MethodChoice, now: i64) {
     });
 }
 
-fn too_small(param: &'static str) -> StripeError {
+pub(crate) fn too_small(param: &'static str) -> StripeError {
     StripeError::invalid("This value must be greater than or equal to 1.")
         .code("parameter_invalid_integer")
         .param(param)

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use crate::cards::Card;
-use crate::intent::{CaptureMethod, ChargeState, Intent, MethodChoice, Status};
+use crate::intent::{
+    CaptureMethod, ChargeState, Intent, MethodChoice, Refund, RefundStatus, Status,
+};
+use crate::refund::{Course, NewRefund, settled};
 use crate::step::{Command, Confirm, Movement, MovementKind, NewIntent, Transition, open, step};
 
 const CARDS: [&str; 8] = [
@@ -54,12 +57,23 @@ fn command() -> impl Strategy<Value = Command> {
         2 => any::<bool>().prop_map(|approved| Command::Authenticate { approved }),
         2 => amount.clone().prop_map(|amount| Command::Capture { amount }),
         1 => Just(Command::Cancel { reason: None }),
-        2 => amount.prop_map(|amount| Command::Refund {
+        2 => (amount, course()).prop_map(|(amount, course)| Command::Refund(NewRefund {
             id: "re_3abc00".into(),
             amount,
             reason: None,
             metadata: Vec::new(),
-        }),
+            course,
+            now_ms: 5_000,
+        })),
+    ]
+}
+
+fn course() -> impl Strategy<Value = Option<Course>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Course::Pending { ms: 1 })),
+        Just(Some(Course::Fails { ms: 1 })),
+        Just(Some(Course::FailsLater { ms: 1 })),
     ]
 }
 
@@ -76,10 +90,15 @@ fn count(movements: &[Movement], kind: MovementKind) -> usize {
 }
 
 /// The ledger so far and the intent say the same, and neither says too much.
-fn check(intent: &Intent, movements: &[Movement]) -> Result<(), TestCaseError> {
-    use MovementKind::{Authorised, Canceled, Captured, Refunded};
+fn check(intent: &Intent, refunds: &[Refund], movements: &[Movement]) -> Result<(), TestCaseError> {
+    use MovementKind::{Authorised, Canceled, Captured, RefundFailed, Refunded};
     let captured = total(movements, Captured);
-    let refunded = total(movements, Refunded);
+    let refunded = total(movements, Refunded) - total(movements, RefundFailed);
+    let of = |status| {
+        let these = refunds.iter().filter(|refund| refund.status == status);
+        these.map(|refund| refund.amount).sum::<i64>()
+    };
+    prop_assert_eq!(refunded, of(RefundStatus::Succeeded));
     prop_assert!(count(movements, Captured) <= 1, "captured at most once");
     prop_assert!(count(movements, Authorised) <= 1, "authorised at most once");
     prop_assert!(count(movements, Canceled) <= 1, "cancelled at most once");
@@ -90,7 +109,11 @@ fn check(intent: &Intent, movements: &[Movement]) -> Result<(), TestCaseError> {
     );
     prop_assert_eq!(intent.amount_received(), captured);
     let in_charge = intent.charge.as_ref().map_or(0, |charge| charge.refunded);
-    prop_assert_eq!(in_charge, refunded);
+    prop_assert_eq!(in_charge, refunded + of(RefundStatus::Pending));
+    prop_assert!(
+        in_charge <= captured,
+        "what is pending is not asked for twice"
+    );
     prop_assert_eq!(intent.status == Status::Succeeded, captured > 0);
     prop_assert_eq!(
         intent.status == Status::Canceled,
@@ -149,20 +172,29 @@ proptest! {
     #[test]
     fn any_order_of_commands_keeps_the_books(
         new in new_intent(),
-        commands in prop::collection::vec(command(), 0..14),
+        commands in prop::collection::vec((command(), any::<bool>()), 0..14),
     ) {
         let opened = open(new, 1);
         let mut intent = opened.intent;
         let mut movements = opened.movements;
-        check(&intent, &movements)?;
-        for (now, command) in (2..).zip(commands) {
+        let mut refunds: Vec<Refund> = Vec::new();
+        check(&intent, &refunds, &movements)?;
+        for (now, (command, settles)) in (2..).zip(commands) {
+            if settles && let Some(refund) = refunds.iter_mut().find(|it| it.settles.is_some()) {
+                let transition = settled(&intent, refund).expect("it was to be settled");
+                *refund = transition.refund.expect("it is about a refund");
+                movements.extend(&transition.movements);
+                intent = transition.intent;
+                check(&intent, &refunds, &movements)?;
+            }
             let Ok(transition) = step(&intent, command, now) else {
                 continue;
             };
             check_step(&intent, &transition)?;
             movements.extend(&transition.movements);
+            refunds.extend(transition.refund);
             intent = transition.intent;
-            check(&intent, &movements)?;
+            check(&intent, &refunds, &movements)?;
         }
     }
 

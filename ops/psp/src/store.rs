@@ -7,7 +7,7 @@
 //! and a record comes from a request of bounded size. Once `records_max` are stored, requests that would
 //! change anything are refused. The most recent events are kept besides, up to [`EVENTS_MAX`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -152,8 +152,12 @@ pub(crate) struct Books {
     /// Oldest first, as everything here.
     pub(crate) intents: Vec<Arc<Intent>>,
     intent_ids: HashMap<Box<str>, u32>,
+    /// Each intent as it was before its last change.
+    before: Vec<Option<Arc<Intent>>>,
     pub(crate) refunds: Vec<Arc<Refund>>,
     refund_ids: HashMap<Box<str>, u32>,
+    /// When which refund ends, in milliseconds and by its place.
+    unsettled: BTreeSet<(i64, u32)>,
     methods: HashMap<Box<str>, Method>,
     entries: Vec<Entry>,
     references: HashMap<Box<str>, Vec<u32>>,
@@ -263,9 +267,7 @@ impl Books {
         }
         let refund = change.refund.map(Arc::new);
         if let Some(refund) = &refund {
-            let at = index(self.refunds.len())?;
-            self.refund_ids.insert(refund.id.clone(), at);
-            self.refunds.push(Arc::clone(refund));
+            self.put_refund(refund)?;
         }
         if let Some(method) = change.method {
             self.methods.insert(method.id.clone(), method);
@@ -301,13 +303,58 @@ impl Books {
     fn put_intent(&mut self, intent: &Arc<Intent>) -> Result<u32, String> {
         if let Some(at) = self.intent_ids.get(&intent.id) {
             let place = self.intents.get_mut(*at as usize);
-            *place.ok_or("the index of intents is wrong")? = Arc::clone(intent);
+            let place = place.ok_or("the index of intents is wrong")?;
+            let before = std::mem::replace(place, Arc::clone(intent));
+            if let Some(kept) = self.before.get_mut(*at as usize) {
+                *kept = Some(before);
+            }
             return Ok(*at);
         }
         let at = index(self.intents.len())?;
         self.intent_ids.insert(intent.id.clone(), at);
         self.intents.push(Arc::clone(intent));
+        self.before.push(None);
         Ok(at)
+    }
+
+    fn put_refund(&mut self, refund: &Arc<Refund>) -> Result<(), String> {
+        let at = match self.refund_ids.get(&refund.id) {
+            Some(at) => {
+                let place = self.refunds.get_mut(*at as usize);
+                let place = place.ok_or("the index of refunds is wrong")?;
+                if let Some(settles) = place.settles {
+                    self.unsettled.remove(&(settles.at_ms, *at));
+                }
+                *place = Arc::clone(refund);
+                *at
+            }
+            None => {
+                let at = index(self.refunds.len())?;
+                self.refund_ids.insert(refund.id.clone(), at);
+                self.refunds.push(Arc::clone(refund));
+                at
+            }
+        };
+        if let Some(settles) = refund.settles {
+            self.unsettled.insert((settles.at_ms, at));
+        }
+        Ok(())
+    }
+
+    /// When the next refund ends, in milliseconds since 1970.
+    pub(crate) fn next_settlement_ms(&self) -> Option<i64> {
+        self.unsettled.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// A refund that ends now, if there is one.
+    pub(crate) fn refund_due(&self, now_ms: i64) -> Option<&Arc<Refund>> {
+        let (at_ms, at) = self.unsettled.first()?;
+        self.refunds.get(*at as usize).filter(|_| *at_ms <= now_ms)
+    }
+
+    /// The intent with this id as it was before its last change.
+    pub(crate) fn intent_before(&self, id: &str) -> Option<&Arc<Intent>> {
+        self.before.get(self.intent_position(id)?)?.as_ref()
     }
 
     pub(crate) fn intent_position(&self, id: &str) -> Option<usize> {

@@ -4,7 +4,7 @@ mod shapes;
 
 use crate::error::StripeError;
 use crate::id;
-use crate::intent::{Charge, ChargeState, Intent, Method, Refund, Status};
+use crate::intent::{Charge, ChargeState, Intent, Method, Refund, RefundStatus, Status};
 use crate::store::Event;
 use shapes::{
     Address, BillingDetails, CardView, Checks, Empty, EventData, EventObject, EventRequest,
@@ -224,17 +224,20 @@ impl<'a> Viewer<'a> {
                 || self.intent(intent, Expand::default()),
             ),
             reason: refund.reason.as_deref(),
+            failure_reason: (refund.status == RefundStatus::Failed)
+                .then_some("expired_or_canceled_card"),
+            pending_reason: (refund.status == RefundStatus::Pending).then_some("processing"),
             receipt_number: NULL,
-            status: "succeeded",
+            status: refund.status.name(),
         }
     }
 
     pub(crate) fn event(self, event: &'a Event) -> EventView<'a> {
         let intent = &*event.intent;
         let expand = Expand::default();
-        let of_charge = event.kind.starts_with("charge.");
+        let of_refund = event.kind.starts_with("refund.") || event.kind == "charge.refund.updated";
+        let of_charge = event.kind.starts_with("charge.") && !of_refund;
         let charge = intent.charge.as_deref().filter(|_| of_charge);
-        let of_refund = event.kind.starts_with("refund.");
         let object = match (charge, event.refund.as_deref().filter(|_| of_refund)) {
             (Some(charge), _) => EventObject::Charge(Box::new(self.charge(intent, charge, expand))),
             (None, Some(refund)) => {

@@ -222,6 +222,10 @@ pub(crate) struct RefundView<'a> {
     pub(super) metadata: &'a Metadata,
     pub(super) payment_intent: Reference<IntentView<'a>>,
     pub(super) reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failure_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pending_reason: Option<&'static str>,
     pub(super) receipt_number: Null,
     pub(super) status: &'static str,
 }

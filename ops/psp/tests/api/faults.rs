@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Sim, eventually, path_of, send};
@@ -212,4 +212,68 @@ async fn a_seed_is_repeatable() {
     for kind in [None, Some(200), Some(429), Some(500)] {
         assert!(first.contains(&kind), "{kind:?} is missing in {first:?}");
     }
+}
+
+/// A provider that lies: for some reads a payment stands as it stood before its last change.
+#[tokio::test]
+async fn a_stale_read_shows_what_was() {
+    let sim = Sim::start().await;
+    let intent = sim.api.create("o-1", "pm_card_visa", &[]).await;
+    sim.api.confirm(&intent).await.ok();
+    let plan =
+        json!({"match": {"order_id": "o-1"}, "on": "retrieve", "fault": "stale", "times": 2});
+    sim.api.plan(plan).await;
+    for expected in [
+        "requires_confirmation",
+        "requires_confirmation",
+        "succeeded",
+    ] {
+        let seen = sim.api.get(&path_of(&intent)).await.ok();
+        assert_eq!(seen["status"], expected);
+    }
+    assert_eq!(sim.api.ledger("o-1").await, PAID);
+}
+
+/// Each way a refund can go on: what it says at first, in the end, and what the books say in the end.
+#[tokio::test]
+async fn a_refund_may_be_pending_and_may_fail() {
+    let sim = Sim::start().await;
+    let cases = [
+        (
+            "refund_pending",
+            "pending",
+            "succeeded",
+            vec!["refunded 12500"],
+        ),
+        ("refund_fails", "pending", "failed", vec![]),
+        (
+            "refund_fails_later",
+            "succeeded",
+            "failed",
+            vec!["refunded 12500", "refund_failed 12500"],
+        ),
+    ];
+    join_all(cases.map(async |(fault, first, last, moved)| {
+        let intent = sim.api.create(fault, "pm_card_visa", &[]).await;
+        sim.api.confirm(&intent).await.ok();
+        let plan =
+            json!({"match": {"order_id": fault}, "on": "refund", "fault": {fault: {"ms": 400}}});
+        sim.api.plan(plan).await;
+        let form = [("payment_intent", crate::support::text(&intent["id"]))];
+        let refund = sim.api.post("/v1/refunds", &form).await.ok();
+        assert_eq!(refund["status"], first, "{fault}");
+        let path = format!("/v1/refunds/{}", crate::support::text(&refund["id"]));
+        let ended = eventually("the refund's end", async || {
+            let seen = sim.api.get(&path).await.ok();
+            (seen["status"] == last).then_some(seen)
+        });
+        let ended = ended.await;
+        assert_eq!(ended["failure_reason"].is_string(), last == "failed");
+        let ledger = sim.api.ledger(fault).await;
+        assert_eq!(ledger[2..], moved, "{fault}");
+        // What failed can be given back once more.
+        let again = sim.api.post("/v1/refunds", &form).await;
+        assert_eq!(again.status == StatusCode::OK, last == "failed", "{fault}");
+    }))
+    .await;
 }

@@ -228,3 +228,28 @@ async fn a_ledger_that_cannot_be_used_is_refused_with_its_reason() {
         "{said}"
     );
 }
+
+/// A refund that was pending when the simulator was killed ends all the same.
+#[tokio::test]
+async fn a_pending_refund_ends_in_the_next_life() {
+    let scratch = Scratch::new();
+    let before = Process::start(&scratch.ledger()).await;
+    let intent = before.api.create("o-1", "pm_card_visa", &[]).await;
+    before.api.confirm(&intent).await.ok();
+    let plan = json!({"on": "refund", "fault": {"refund_pending": {"ms": 500}}});
+    before.api.plan(plan).await;
+    let form = [("payment_intent", text(&intent["id"]))];
+    let refund = before.api.post("/v1/refunds", &form).await.ok();
+    assert_eq!(refund["status"], "pending");
+    before.kill();
+    let after = Process::start(&scratch.ledger()).await;
+    let path = format!("/v1/refunds/{}", text(&refund["id"]));
+    eventually("the refund's end", async || {
+        let seen = after.api.get(&path).await.ok();
+        (seen["status"] == "succeeded").then_some(())
+    })
+    .await;
+    let ledger = after.api.ledger("o-1").await;
+    assert_eq!(ledger[2..], ["refunded 12500"]);
+    after.kill();
+}
