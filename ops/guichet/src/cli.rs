@@ -121,6 +121,8 @@ pub(crate) enum Saga {
     Resume(act::Act),
     /// Take one on that asks for a person, or give it back
     Take(attention::Take),
+    /// Let one go on that was set aside because it could not be read or written
+    Release(act::Act),
     /// Try again now what the saga asks a person about: failed undos, or a mail that keeps failing
     Retry(act::Act),
     /// Say that an effect was dealt with elsewhere, with evidence

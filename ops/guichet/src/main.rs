@@ -75,6 +75,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Builder::new_multi_thread(),
             operator::attention::take(file, format, take),
         ),
+        Command::Saga(Saga::Release(act)) => on(
+            Builder::new_multi_thread(),
+            operator::release::release(file, format, act),
+        ),
         Command::Saga(Saga::Retry(act)) => on(
             Builder::new_multi_thread(),
             operator::act::retry(file, format, act),

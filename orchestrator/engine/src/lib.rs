@@ -5,6 +5,7 @@
 //!   commit; [`Client`] then sends its first command.
 //! - [`signal`] tells sagas what happened outside, as rows.
 //! - [`run`] is the orchestrator's role: leases, the batch loop, timers, recovery, signals.
+//! - [`release`] lets a saga go on that was set aside.
 //! - [`attention`] keeps who has taken on a saga that asks for a person.
 //! - [`view`] reads a saga and its history for those who show it.
 //!
@@ -20,6 +21,7 @@ pub mod lease;
 mod metrics;
 mod orchestrator;
 mod owner;
+mod release;
 mod sagas;
 mod shard;
 mod signal;
@@ -32,6 +34,7 @@ pub use command::Sender;
 pub use config::Config;
 pub use orchestrator::{Parts, run};
 pub use owner::{Aftermath, Answered, Moved, Owner, Taken};
+pub use release::release;
 pub use shard::shard_of;
 pub use signal::{Act, ActionName, NewSignal, Person, Told, What, signal};
 pub use store::start::{NewSaga, Started, start};

@@ -185,6 +185,11 @@ impl Owner {
         Taken::In
     }
 
+    /// Forgets a saga that is to be read again, with its timer.
+    pub fn forget(&mut self, id: SagaId) {
+        self.sagas.forget(id);
+    }
+
     /// What a signal's row says to its saga; `None` if this program does not know its kind.
     #[must_use]
     pub fn signal(

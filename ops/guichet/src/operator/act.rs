@@ -18,18 +18,18 @@ use crate::{
 };
 
 /// How long to wait for the saga's owner, who looks every few seconds.
-const OWNER_WITHIN: Duration = Duration::from_secs(15);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const OWNER_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The arguments of what is done to one saga.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Act {
     /// The saga; an order's has the order's id
     #[arg(value_name = "ID")]
-    id: SagaId,
+    pub(super) id: SagaId,
 
     #[command(flatten)]
-    by: By,
+    pub(super) by: By,
 }
 
 /// The arguments of `guichet saga resolve`.
@@ -137,7 +137,7 @@ async fn intervene(
                 let came = interventions::what_came(&mut connection, id, signal).await;
                 match came.map_err(refused)? {
                     Some(Came::Applied) => break "applied",
-                    Some(Came::TooLate) => break "too_late",
+                    Some(Came::TooLate | Came::HeldAgain) => break "too_late",
                     None if began.elapsed() >= OWNER_WITHIN => break "pending",
                     None => tokio::time::sleep(LOOK_EVERY).await,
                 }

@@ -10,7 +10,7 @@ use engine::{
     view,
 };
 use inspector::{
-    audit,
+    audit, interventions,
     sagas::{self, Asking, Effect, Filter},
 };
 use serde::Serialize;
@@ -194,9 +194,17 @@ struct Person {
 pub(crate) async fn show(file: Option<&Path>, format: Format, show: Show) -> Result<(), Failure> {
     let mut connection = connect(file, "saga").await?;
     let read = view::read(&mut connection, &Definitions::ours(), show.id).await;
-    let saga = read
-        .map_err(anyhow::Error::from)?
-        .ok_or_else(|| Failure::not_found(anyhow::anyhow!("there is no saga {}", show.id)))?;
+    let Some(saga) = read.map_err(anyhow::Error::from)? else {
+        let held = interventions::held(&mut connection, show.id).await;
+        return Err(match held.map_err(refused)? {
+            None => Failure::not_found(anyhow::anyhow!("there is no saga {}", show.id)),
+            Some((held, definition)) => Failure::conflict(anyhow::anyhow!(
+                "this program cannot read saga {} (definition number {definition}){}",
+                show.id,
+                if held { "; it is held" } else { "" }
+            )),
+        });
+    };
     let effects = sagas::effects(&mut connection, show.id)
         .await
         .map_err(refused)?;

@@ -269,7 +269,30 @@ pub(crate) fn what_asks_for_a_person_is_taken_on_and_given_back(desk: &Desk) {
     desk.says(0, &[&take[..], &["--release"]].concat());
     assert_eq!(desk.says(4, &[&take[..], &["--release"]].concat()), "");
     assert_eq!(asking(&["--untaken"]).1[0]["id"], *order);
+    // What was set aside is released, once it can be read; it has nothing left to undo.
+    let release = [
+        "saga", "release", order, "--as", "ann", "--reason", "mended",
+    ];
+    assert_eq!(desk.says(4, &release), "", "it is not held");
+    desk.sql(&format!(
+        "UPDATE sagas SET definition = 77, rev = rev + 1 WHERE id = '{order}'"
+    ));
+    stuck(2, 3, false);
+    assert_eq!(desk.says(4, &["saga", "show", order]), "");
+    let again = desk.says(4, &[&release[..], &["-o", "json"]].concat());
+    assert!(again.contains("held_again"), "{again}");
+    desk.sql(&format!(
+        "UPDATE sagas SET definition = 1 WHERE id = '{order}'"
+    ));
+    let released = desk.says(0, &[&release[..], &["-o", "json"]].concat());
+    assert!(released.contains("\"released\""), "{released}");
+    let (table, _) = desk.in_each_form(0, &["saga", "show", order]);
+    assert!(table.contains("ann: mended"), "{table}");
+    // What was written behind the engine's back goes again, and with it what followed.
     stuck(0, 5, true);
+    desk.sql(&format!(
+        "DELETE FROM history WHERE saga_id = '{order}' AND code = 'release'"
+    ));
     assert_eq!(desk.says(4, &take), "");
 }
 

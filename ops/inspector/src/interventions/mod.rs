@@ -5,8 +5,11 @@
 //! then, and one that comes too late changes nothing. The audit row and the signal are one transaction:
 //! nothing is done without being kept.
 
+mod release;
 #[cfg(test)]
 mod tests;
+
+pub use release::{held, release, what_came_of_it};
 
 use crate::{
     Error,
@@ -205,6 +208,8 @@ pub enum Came {
     Applied,
     /// The saga had moved on; nothing changed.
     TooLate,
+    /// It was released and cannot be read now either: it is held again.
+    HeldAgain,
 }
 
 /// Asks what became of an intervention.

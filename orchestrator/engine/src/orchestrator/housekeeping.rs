@@ -5,10 +5,11 @@ use crate::{
     Error,
     lease::{Lease, plan},
     metrics::METRICS,
+    release::is_release,
     store::{
         lease::{Acquire, MakePartitions, Release, Renew, SignOff},
         row::{LiveIds, ReadLive},
-        signal::{ForgetSignals, LookAround},
+        signal::{ForgetSignals, LookAround, MarkApplied},
     },
 };
 use contract::SagaId;
@@ -207,6 +208,15 @@ impl Orchestrator {
         let rows: Vec<(Uuid, Uuid, i16, String, Option<Value>)> =
             LookAround::at(shards).load(&mut connection).await?;
         drop(connection);
+        let (released, rows): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| is_release(row.4.as_ref()));
+        self.read_again(
+            released
+                .into_iter()
+                .map(|row| (row.0, SagaId(row.1)))
+                .collect(),
+        )
+        .await?;
         let unknown = self.owner.unknown(rows.iter().map(|row| SagaId(row.1)));
         if !unknown.is_empty() {
             // Their first commands are on their way; their timers mind them from now on.
@@ -223,6 +233,25 @@ impl Orchestrator {
         self.owner
             .resumes_first(&mut told, |one| (one.saga, &one.input));
         Ok(told)
+    }
+
+    /// Sagas that a person has released, with the signals that say so.
+    async fn read_again(&mut self, released: Vec<(Uuid, SagaId)>) -> Result<(), Error> {
+        if released.is_empty() {
+            return Ok(());
+        }
+        let (signals, sagas): (Vec<Uuid>, Vec<SagaId>) = released.into_iter().unzip();
+        for id in &sagas {
+            self.owner.forget(*id);
+        }
+        // What still cannot be read is held again by this.
+        self.load(&sagas).await?;
+        self.send_again(sagas, "loaded").await;
+        let mut connection = self.parts.pool.get().await?;
+        MarkApplied { ids: signals }
+            .execute(&mut connection)
+            .await?;
+        Ok(())
     }
 
     /// All live sagas of our shards that are not in memory, or not as they are stored, should any have

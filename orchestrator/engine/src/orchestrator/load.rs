@@ -57,6 +57,7 @@ impl Orchestrator {
         let mut unreadable = Vec::new();
         for row in rows {
             let (id, shard, trace_id) = (row.id(), row.shard(), row.trace_id());
+            let known = row.held() || row.ended();
             found.rows.insert(id, row.ended());
             if !self.owner.holds(shard) {
                 continue;
@@ -67,6 +68,8 @@ impl Orchestrator {
             });
             match taken {
                 Ok((Taken::In | Taken::NotOurs, _)) => {}
+                // Set aside already, or nothing is left to be done: each scan meets it again.
+                _ if known => {}
                 Ok((Taken::UnknownDefinition, definition)) => {
                     tracing::error!(saga_id = %id, trace_id = trace::id(trace_id), definition, "unknown definition; held");
                     unreadable.push(id.0);

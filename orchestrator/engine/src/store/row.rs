@@ -87,6 +87,10 @@ impl Row {
         State::from_number(self.state).is_some_and(State::is_end)
     }
 
+    pub(crate) fn held(&self) -> bool {
+        Flags::from_bits(self.flags).held
+    }
+
     pub(crate) fn shard(&self) -> i16 {
         self.shard
     }

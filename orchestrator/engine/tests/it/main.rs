@@ -2,6 +2,7 @@
 
 mod drive;
 mod faults;
+mod held;
 mod logs;
 mod pause;
 mod world;
