@@ -22,6 +22,9 @@ pub struct Config {
     /// What the payment provider signs its events with, `whsec_…`. Without it none are taken, and a
     /// payment that waits for the customer is looked at when he comes back or its wait ends.
     pub psp_webhook_secret: Secret,
+    /// The definition that new orders run by: `order@1` or `order@2`. Those that are under way keep
+    /// theirs.
+    pub order_definition: String,
     /// Bytes of a request's body at most.
     pub body_max_bytes: usize,
     /// Requests to reading routes per minute and client.
@@ -55,6 +58,7 @@ impl Default for Config {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             order_token_secret: Secret::default(),
             psp_webhook_secret: Secret::default(),
+            order_definition: "order@1".to_owned(),
             body_max_bytes: 64 * 1024,
             read_limit_per_minute: 1_200,
             order_limit_per_minute: 60,
@@ -91,6 +95,14 @@ impl Config {
             format!(
                 "psp_webhook_secret must have at least {WEBHOOK_SECRET_MIN} characters, or none"
             ),
+        );
+        let versions: Vec<String> = saga::order::versions()
+            .iter()
+            .map(saga::Definition::label)
+            .collect();
+        check(
+            versions.contains(&self.order_definition),
+            format!("order_definition must be {}", versions.join(" or ")),
         );
         check(
             (1_024..=1_048_576).contains(&self.body_max_bytes),
@@ -144,6 +156,7 @@ mod tests {
         );
         let config = Config {
             psp_webhook_secret: "whsec_short".into(),
+            order_definition: "order@3".to_owned(),
             body_max_bytes: 1,
             read_limit_per_minute: 0,
             order_limit_per_minute: 0,
@@ -158,6 +171,6 @@ mod tests {
             ],
             ..Config::default()
         };
-        assert_eq!(config.problems().len(), 10, "{:?}", config.problems());
+        assert_eq!(config.problems().len(), 11, "{:?}", config.problems());
     }
 }

@@ -15,6 +15,9 @@ pub enum Error {
     /// What should go into the ledger would be refused by it.
     #[error("an outside id is 1 to 255 characters without NUL")]
     BadOutsideId,
+    /// A command's input is not one of those that its step knows; `retry`.
+    #[error("the input of {0} is not known here")]
+    BadInput(contract::StepName),
     /// The outside cannot be reached or answers nonsense; `retry`.
     #[error("the outside failed: {0}")]
     Outside(String),
@@ -51,6 +54,7 @@ impl Error {
             Self::Ledger | Self::Outside(_) => true,
             Self::BadRow(_)
             | Self::BadOutsideId
+            | Self::BadInput(_)
             | Self::Panicked(_)
             | Self::Ended(_)
             | Self::Miscounted { .. } => false,
@@ -65,6 +69,7 @@ impl Error {
             Self::Ledger => "ledger_unavailable",
             Self::BadRow(_) => "bad_row",
             Self::BadOutsideId => "bad_outside_id",
+            Self::BadInput(_) => "bad_input",
             Self::Outside(_) => "outside_failed",
             Self::Panicked(_) => "panicked",
             Self::Ended(_) => "worker_ended",

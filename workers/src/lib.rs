@@ -1,4 +1,4 @@
-//! The worker kit and the five steps of an order.
+//! The worker kit and the steps of an order.
 //!
 //! [`kit`] is what a step is made of, [`ledger`] why its effect comes about once; each step is one
 //! module.
@@ -6,6 +6,7 @@
 //! This crate does not know the saga: no step can see, or depend on, what came before it or comes
 //! after it, and so any definition may use it.
 
+pub mod capture;
 mod config;
 mod error;
 #[cfg(test)]

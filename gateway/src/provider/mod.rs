@@ -39,8 +39,10 @@ static EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 });
 
 /// The events that say that a customer who was waited for has done something, or that it is over.
-const WORTH_A_LOOK: [&str; 4] = [
+const WORTH_A_LOOK: [&str; 5] = [
     "payment_intent.succeeded",
+    // What is captured by a step of its own is authorised.
+    "payment_intent.amount_capturable_updated",
     "payment_intent.payment_failed",
     "payment_intent.processing",
     "payment_intent.canceled",

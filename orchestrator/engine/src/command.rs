@@ -37,7 +37,7 @@ impl Sender {
             reply_to: self.reply_to.clone(),
             incarnation: self.incarnation,
             traceparent: trace::parent(saga.trace_id, id),
-            input: None,
+            input: step.input.clone(),
         })
     }
 }

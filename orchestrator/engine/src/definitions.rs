@@ -20,7 +20,7 @@ impl Definitions {
     /// Those of this program.
     #[must_use]
     pub fn ours() -> Self {
-        Self::of([order::v1()])
+        Self::of(order::versions())
     }
 
     /// Exactly these.
@@ -37,6 +37,12 @@ impl Definitions {
     #[must_use]
     pub fn get(&self, id: i16) -> Option<&Arc<Definition>> {
         self.by_id.get(&id)
+    }
+
+    /// The definition with this label, such as `order@1`.
+    #[must_use]
+    pub fn labelled(&self, label: &str) -> Option<&Arc<Definition>> {
+        self.by_id.values().find(|one| one.label() == label)
     }
 
     /// All of them.

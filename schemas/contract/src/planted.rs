@@ -61,6 +61,13 @@ pub enum Bug {
     PauseComesAgain,
     /// The command of a paused saga is sent again with a new session or owner.
     PausedIsSent,
+    /// A capture whose answer is lost is taken for done, and the payment is not read.
+    LostCaptureBelieved,
+    /// The undo of a capture takes it for not made, without looking.
+    CaptureUndoBlind,
+    /// The undo of a payment takes a cancel that is refused for one that came too late, and gives nothing
+    /// back of what was captured meanwhile.
+    RefusedCancelBelieved,
 }
 
 #[cfg(feature = "planted")]

@@ -20,20 +20,23 @@ impl StepName {
     pub const RESERVE: Self = Self(Cow::Borrowed("reserve"));
     /// Purchase limits, velocity, blocklists, a score.
     pub const FRAUD_CHECK: Self = Self(Cow::Borrowed("fraud-check"));
-    /// Charges the customer at the payment provider.
+    /// Charges the customer at the payment provider, or only authorises the charge: its input says so.
     pub const PAY: Self = Self(Cow::Borrowed("pay"));
-    /// Makes the tickets; the pivot of an order.
+    /// Makes the tickets; the pivot of `order@1`.
     pub const ISSUE: Self = Self(Cow::Borrowed("issue"));
     /// Sends the customer an e-mail.
     pub const NOTIFY: Self = Self(Cow::Borrowed("notify"));
+    /// Takes what `pay` authorised; the pivot of `order@2`.
+    pub const CAPTURE: Self = Self(Cow::Borrowed("capture"));
 
-    /// The steps of an order, in their order.
-    pub const OF_AN_ORDER: [Self; 5] = [
+    /// The steps of the orders of all versions, in the order of their numbers.
+    pub const OF_AN_ORDER: [Self; 6] = [
         Self::RESERVE,
         Self::FRAUD_CHECK,
         Self::PAY,
         Self::ISSUE,
         Self::NOTIFY,
+        Self::CAPTURE,
     ];
 
     /// The name as text.

@@ -56,11 +56,16 @@ pub const ALL: &[Planted] = &[
     alone(&[Bug::LateDoNotFenced], &["honest-end"]),
     alone(&[Bug::UndoneRevived], &["honest-end"]),
     alone(&[Bug::WorkerDoesNotFold], &["effects-once"]),
-    // It comes into force unknown to its saga, or the one that its customer answered is never asked about.
-    alone(&[Bug::CallBeforeClaim], &["honest-end", "prompt-end"]),
+    // It comes into force unknown to its saga, twice, or the one that its customer answered is never asked
+    // about.
+    alone(
+        &[Bug::CallBeforeClaim],
+        &["honest-end", "money-iff-ticket", "prompt-end"],
+    ),
     Planted {
         bugs: &[Bug::SecondIntentKept],
-        breaks: &["money-iff-ticket"],
+        // Charged twice, or the one is charged and the other asked about.
+        breaks: &["money-iff-ticket", "prompt-end"],
         faults: TWINS_WITH_KEYS_FORGOTTEN,
     },
     // An effect is in force of which the row that was written over knew, or two send the same command.
@@ -110,6 +115,8 @@ pub const ALL: &[Planted] = &[
         faults: STALE_OWNERS_AND_PAUSES,
     },
     alone(&[Bug::PausedIsSent], &["bounded-work"]),
+    alone(&[Bug::LostCaptureBelieved], &["money-iff-ticket"]),
+    alone(&[Bug::RefusedCancelBelieved], &["honest-end"]),
     Planted {
         bugs: &[Bug::AcknowledgedUnanswered, Bug::NoResendWhenDue],
         breaks: &["prompt-end"],
@@ -117,8 +124,10 @@ pub const ALL: &[Planted] = &[
     },
 ];
 
-/// Pairs of which each is harmless alone in these worlds, because the other one protects.
+/// Protections that are harmless to lose alone in these worlds, because another one protects.
 pub const HARMLESS_ALONE: &[Planted] = &[
+    // What it overlooks the undo of the payment gives back: see `RefusedCancelBelieved`.
+    alone(&[Bug::CaptureUndoBlind], &[]),
     Planted {
         bugs: &[Bug::AcknowledgedUnanswered],
         breaks: &[],

@@ -1,6 +1,6 @@
 //! What the worlds reached. What they never reached they prove nothing about.
 
-use super::fault::Fault;
+use super::{fault::Fault, orchestrator::CAPTURE};
 use contract::{Outcome, StepKind};
 use saga::{Action, Illegal, Input, Log, SignalKind, State};
 use std::collections::BTreeMap;
@@ -11,7 +11,10 @@ pub struct Coverage {
     inputs: BTreeMap<(State, &'static str), u64>,
     illegal: BTreeMap<&'static str, u64>,
     faults: BTreeMap<Fault, u64>,
-    ends: BTreeMap<&'static str, u64>,
+    /// By the definition's number.
+    ends: BTreeMap<(&'static str, i16), u64>,
+    /// What became of captures.
+    captures: BTreeMap<&'static str, u64>,
     /// Sagas in all.
     pub sagas: u64,
 }
@@ -47,6 +50,18 @@ const MUST: &[(State, &str)] = &[
     (State::Compensating, "resume"),
 ];
 
+/// What has to have become of captures.
+const MUST_CAPTURE: &[&str] = &[
+    "do done",
+    "do rejected",
+    "do retry",
+    "probe done",
+    "probe unknown",
+    "undo done",
+    "wake",
+    "end",
+];
+
 /// The reasons for which an input has to have been refused.
 const MUST_REFUSE: &[&str] = &[
     "ended",
@@ -59,7 +74,7 @@ const MUST_REFUSE: &[&str] = &[
     "paused",
 ];
 
-/// The ends that sagas have to have come to.
+/// The ends that sagas of each version have to have come to.
 const MUST_END: &[&str] = &["completed", "compensated", "attention"];
 
 impl Coverage {
@@ -103,6 +118,10 @@ impl Coverage {
             Input::Act(Action::Resume { .. }) => "resume",
             Input::Act(_) => "act",
         };
+        let at = log.cursor.map(|cursor| usize::from(cursor.step));
+        if at == Some(CAPTURE) {
+            *self.captures.entry(name).or_default() += 1;
+        }
         *self.inputs.entry((before, name)).or_default() += 1;
     }
 
@@ -128,7 +147,7 @@ impl Coverage {
         } else {
             "attention"
         };
-        *self.ends.entry(name).or_default() += 1;
+        *self.ends.entry((name, saga.definition)).or_default() += 1;
     }
 
     /// Adds another world's.
@@ -143,7 +162,10 @@ impl Coverage {
             *self.faults.entry(*key).or_default() += count;
         }
         for (key, count) in &other.ends {
-            *self.ends.entry(key).or_default() += count;
+            *self.ends.entry(*key).or_default() += count;
+        }
+        for (key, count) in &other.captures {
+            *self.captures.entry(key).or_default() += count;
         }
         self.sagas += other.sagas;
     }
@@ -159,13 +181,19 @@ impl Coverage {
         let faults = Fault::ALL
             .iter()
             .filter(|fault| !self.faults.contains_key(fault));
-        let ends = MUST_END
+        let versions = saga::order::versions();
+        let ends = versions.iter().flat_map(|version| {
+            let ends = MUST_END.iter().map(move |name| (*name, version));
+            ends.filter(|(name, version)| !self.ends.contains_key(&(*name, version.id)))
+        });
+        let captures = MUST_CAPTURE
             .iter()
-            .filter(|name| !self.ends.contains_key(*name));
+            .filter(|name| !self.captures.contains_key(*name));
         inputs
             .chain(refused.map(|name| format!("refused: {name}")))
             .chain(faults.map(|fault| format!("fault: {}", fault.name())))
-            .chain(ends.map(|name| format!("end: {name}")))
+            .chain(ends.map(|(name, version)| format!("end: {name} by {}", version.label())))
+            .chain(captures.map(|name| format!("capture x {name}")))
             .collect()
     }
 
@@ -187,7 +215,16 @@ impl Coverage {
         let ends = self
             .ends
             .iter()
-            .map(|(name, n)| format!("{n:>10}  end: {name}"));
-        inputs.chain(refused).chain(faults).chain(ends).collect()
+            .map(|((name, number), n)| format!("{n:>10}  end: {name} by definition {number}"));
+        let captures = self
+            .captures
+            .iter()
+            .map(|(name, n)| format!("{n:>10}  capture x {name}"));
+        inputs
+            .chain(refused)
+            .chain(faults)
+            .chain(ends)
+            .chain(captures)
+            .collect()
     }
 }

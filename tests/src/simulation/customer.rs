@@ -45,6 +45,8 @@ pub(super) enum Stand {
     Challenged,
     /// The bank thinks.
     Thinking,
+    /// Authorised, to be captured.
+    Authorised,
     /// Captured.
     Captured,
     /// Cancelled.
@@ -67,6 +69,8 @@ pub(super) struct Payment {
 pub(super) struct Order {
     /// What the workers read.
     pub(super) view: Arc<OrderView>,
+    /// The version of its definition.
+    pub(super) version: i16,
     /// What the fraud rules say.
     pub(super) fraud: Fraud,
     /// What its card does.
@@ -96,6 +100,22 @@ impl Order {
             _ => 0,
         };
         self.payments.iter().map(captured).sum()
+    }
+
+    /// Whether the provider keeps money for it that is not taken.
+    #[must_use]
+    pub(super) fn is_authorised(&self) -> bool {
+        let mut payments = self.payments.iter();
+        payments.any(|payment| payment.stand == Stand::Authorised)
+    }
+
+    /// How a payment stands once the bank has said yes.
+    #[must_use]
+    pub(super) fn paid(&self) -> Stand {
+        match self.version {
+            1 => Stand::Captured,
+            _ => Stand::Authorised,
+        }
     }
 
     /// How many tickets it is for.
@@ -184,6 +204,7 @@ impl Order {
             .then(|| placed_at + rng.range(1, 60).pow(2) * 3);
         Self {
             view: Arc::new(view),
+            version: if rng.chance(5_000) { 1 } else { 2 },
             fraud,
             card,
             ends_at,

@@ -14,7 +14,7 @@ use workers::{
 /// Shards of the model.
 pub(super) const SHARDS: i16 = 2;
 /// Steps of an order.
-pub(super) const STEPS: usize = 5;
+pub(super) const STEPS: usize = 6;
 
 /// What a signal's row tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,14 +324,17 @@ impl Database {
 /// The nodes' names.
 pub(super) const NAMES: [&str; 2] = ["a", "b"];
 
-/// Whether an effect of an order is in force, by step; of `pay` the provider knows.
+/// Whether an effect of an order is in force, by step; of `pay` the provider knows, and an authorisation
+/// is in force as well.
 #[must_use]
 pub(super) fn in_force(row: &OrderRow, order: &Order, step: usize) -> bool {
     match step {
         0 => row.held.is_some(),
         1 => row.quota,
-        2 => order.net_minor() > 0,
+        2 => order.net_minor() > 0 || order.is_authorised(),
         3 => row.tickets > 0,
-        _ => false, // a mail cannot be taken back, and nobody tries
+        // A mail cannot be taken back, and nobody tries. What `capture` takes is what `pay` has to give
+        // back, also when a stopped twin takes it after the undo of `capture`.
+        _ => false,
     }
 }

@@ -1,11 +1,11 @@
-//! Effects outside, under way in a worker: the real flow of `pay`, polled one answer at a time. When
+//! Effects outside, under way in a worker: the real flows of `pay` and `capture`, polled one answer at a time. When
 //! its worker dies it is dropped where it stands; what it asked for still reaches the provider.
 
 use super::{
     customer::{Card, Stand},
     database::number_of,
     fault::Fault,
-    orchestrator::Fate,
+    orchestrator::{CAPTURE, Fate},
     provider::{Lapse, Port, Request, Response, receive},
     worker::Work,
     world::{Event, World, tell},
@@ -19,6 +19,7 @@ use std::{
 };
 use workers::{
     Error,
+    capture::{self, flow::Payment},
     kit::{Claim, Verdict},
     ledger::plan::{Action, decide, may_be_called, record},
     pay::{flow::Flow, stripe::Classified},
@@ -64,6 +65,25 @@ impl World {
                     claim: &claim,
                     order: &order,
                     return_url: "",
+                };
+                match kind {
+                    StepKind::Do => flow.act(&asks).await,
+                    StepKind::Undo => flow.undo().await,
+                    StepKind::Probe => flow.probe().await,
+                }
+            })
+        } else if step == CAPTURE {
+            let payment = Payment {
+                intent: self.db.orders[number].effects[2]
+                    .as_ref()
+                    .and_then(|row| row.outside_id.clone()),
+                total: self.orders[number].view.total,
+            };
+            Box::pin(async move {
+                let flow = capture::flow::Flow {
+                    provider: &asks,
+                    claim: &claim,
+                    payment: &payment,
                 };
                 match kind {
                     StepKind::Do => flow.act(&asks).await,
@@ -203,6 +223,7 @@ impl World {
                 0 => Some(Lapse::ShowsBefore),
                 _ => Some(Lapse::ShowsNothing),
             },
+            Request::Capture(_) if self.strikes(Fault::AuthorisationEnds) => Some(Lapse::EndsFirst),
             Request::Create if self.strikes(Fault::KeyForgotten) => Some(Lapse::ForgetsKey),
             _ => None,
         };

@@ -71,6 +71,8 @@ faults! {
     ProviderLies = "the provider shows what was", 1000;
     /// It forgets an idempotency key.
     KeyForgotten = "the provider forgets a key", 2000;
+    /// An authorisation ends before it is captured.
+    AuthorisationEnds = "an authorisation ends", 400;
     /// It refuses to give money back, for good.
     RefundRefused = "a refund is refused", 2500;
     /// A mail server is away.

@@ -2,7 +2,8 @@
 
 use super::{
     customer::{Order, Stand},
-    database::{Database, OrderRow, in_force},
+    database::{Database, OrderRow, STEPS, in_force},
+    orchestrator::CAPTURE,
 };
 use contract::{Outcome, Refusal, StepKind};
 use saga::{Definition, InputKind, Instance, Log, State, Write, invariant};
@@ -100,7 +101,7 @@ impl Judge {
             Some(one) if one.log.outcome != Some(Outcome::Done) => "unknown-is-a-result",
             _ => "money-iff-ticket",
         };
-        for step in 0..4 {
+        for step in 0..STEPS {
             if in_force(row, truth, step) && !row.saga.maybe_in_force.contains(step as u8) {
                 self.fail(
                     blame,
@@ -372,11 +373,20 @@ impl Judge {
             match row.saga.state {
                 State::Completed => self.sold(order, row, truth),
                 State::Compensated => {
-                    for step in (0..4).filter(|step| in_force(row, truth, *step)) {
+                    for step in (0..STEPS).filter(|step| in_force(row, truth, *step)) {
                         self.fail(
                             "honest-end",
                             order,
                             format!("it has ended, and step {step} is in force"),
+                        );
+                    }
+                    // Before its capture is begun an order of the second version takes nothing.
+                    let taken = truth.payments.iter().any(|p| p.stand == Stand::Captured);
+                    if truth.version == 2 && taken && row.effects[CAPTURE].is_none() {
+                        self.fail(
+                            "money-iff-ticket",
+                            order,
+                            "a payment was taken that should only be authorised".to_owned(),
                         );
                     }
                     let sold_out = row.saga.reason.as_deref() == Some(Refusal::SoldOut.code());

@@ -404,11 +404,14 @@ impl World {
     }
 }
 
-/// The last step: its refusal is in the ledger, so trying again does not help.
+/// The last step of each version: its refusal is in the ledger, so trying again does not help.
 pub(super) const NOTIFY: usize = 4;
 
+/// Takes what was authorised.
+pub(super) const CAPTURE: usize = 5;
+
 /// The steps of an order by number.
-pub(super) const STEP_NAMES: [StepName; 5] = StepName::OF_AN_ORDER;
+pub(super) const STEP_NAMES: [StepName; 6] = StepName::OF_AN_ORDER;
 
 fn name(act: &Act) -> &'static str {
     match act {

@@ -20,20 +20,16 @@ impl World {
             self.mix.of(Fault::CustomerEnds),
             self.mix.of(Fault::RefundRefused),
         );
-        let mut order = Order::draw(
-            &mut self.rng,
-            self.now,
-            self.healed,
-            &self.offers,
-            ends,
-            refuses,
-        );
+        // Whoever stalls when nothing goes wrong any more has still to wake up.
+        let calm = self.healed_at.is_some_and(|at| self.now >= at);
+        let mut order = Order::draw(&mut self.rng, self.now, calm, &self.offers, ends, refuses);
         let id = saga_id(number, self.now);
         Arc::make_mut(&mut order.view).id = OrderId(id.0);
         tell!(
             self,
             Some(number),
-            "placed: {:?}, {:?}, ends {:?}, {} places",
+            "placed: order@{}, {:?}, {:?}, ends {:?}, {} places",
+            order.version,
             order.fraud,
             order.card,
             order.ends_at.map(|at| at - BEGIN),
@@ -53,10 +49,11 @@ impl World {
             ms: self.db_now(),
             seed,
         };
-        let transition = start(&self.definition, id, 1, now);
+        let definition = self.definition(self.orders[number].version);
+        let transition = start(&definition, id, 1, now);
         let db_now = self.db_now();
         self.db.insert(transition.next.clone());
-        self.judge.born(&transition.next, &self.definition);
+        self.judge.born(&transition.next, &definition);
         self.expect(number);
         let lease = &self.db.leases[usize::try_from(shard_of(id, SHARDS)).unwrap_or(0)];
         let owner = lease
@@ -70,7 +67,7 @@ impl World {
             incarnation: INCARNATION,
             now_ms: db_now,
         };
-        if let Some(command) = sender.command(&self.definition, &transition.next, send) {
+        if let Some(command) = sender.command(&definition, &transition.next, send) {
             self.publish_commands(vec![Rc::new(command)]);
         }
     }
@@ -130,9 +127,10 @@ impl World {
         if self.healed {
             let from = self.healed_at.map_or(self.now, |at| at.max(self.now));
             let db_now = self.db_now();
+            let definition = self.definition(self.db.orders[order].saga.definition);
             let (row, truth) = (&self.db.orders[order], &self.orders[order]);
             self.judge
-                .expect(order, from, db_now, &row.saga, truth, &self.definition);
+                .expect(order, from, db_now, &row.saga, truth, &definition);
         }
     }
 
@@ -160,17 +158,14 @@ impl World {
             Card::Challenge(answer) => answer,
             _ => Some(true),
         };
+        let paid = self.orders[order].paid();
         let Some(payment) = self.orders[order].payments.get_mut(at) else {
             return;
         };
         let (Some(good), Stand::Challenged | Stand::Thinking) = (good, payment.stand) else {
             return;
         };
-        payment.turn(if good {
-            Stand::Captured
-        } else {
-            Stand::Declined
-        });
+        payment.turn(if good { paid } else { Stand::Declined });
         tell!(
             self,
             Some(order),

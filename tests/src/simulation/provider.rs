@@ -27,6 +27,8 @@ pub(super) enum Request {
     Create,
     /// Charge it.
     Confirm(usize),
+    /// Take what it authorised.
+    Capture(usize),
     /// End it.
     Cancel(usize),
     /// Read it.
@@ -112,6 +114,10 @@ impl Provider for Port {
         self.intent(Request::Confirm(place(id))).await
     }
 
+    async fn capture(&self, _: &str, id: &IntentId, _: i64) -> Result<Intent, Classified> {
+        self.intent(Request::Capture(place(id))).await
+    }
+
     async fn cancel(&self, _: &str, id: &IntentId) -> Result<Intent, Classified> {
         self.intent(Request::Cancel(place(id))).await
     }
@@ -160,6 +166,8 @@ pub(super) enum Lapse {
     ShowsNothing,
     /// It has forgotten the idempotency key.
     ForgetsKey,
+    /// What was authorised ends before it can be captured.
+    EndsFirst,
 }
 
 /// A request has reached the provider: what it does, and what it would answer.
@@ -167,6 +175,10 @@ pub(super) fn receive(order: &mut Order, request: &Request, lapse: Option<Lapse>
     match request {
         Request::Create => Response::Intent(create(order, lapse)),
         Request::Confirm(at) => Response::Intent(confirm(order, *at)),
+        Request::Capture(at) => {
+            let ended = lapse == Some(Lapse::EndsFirst);
+            Response::Intent(capture(order, *at, ended))
+        }
         Request::Cancel(at) => Response::Intent(cancel(order, *at)),
         Request::Retrieve(_) if lapse == Some(Lapse::ShowsNothing) => {
             Response::Intent(Err(Classified::Missing))
@@ -200,13 +212,13 @@ fn create(order: &mut Order, lapse: Option<Lapse>) -> Result<Box<Intent>, Classi
 }
 
 fn confirm(order: &mut Order, at: usize) -> Result<Box<Intent>, Classified> {
-    let card = order.card;
+    let (card, paid) = (order.card, order.paid());
     let payment = order.payments.get_mut(at).ok_or(Classified::Missing)?;
     if payment.stand != Stand::New {
         return Err(Classified::OtherState(show(order, at, false).map(Box::new)));
     }
     let stand = match card {
-        Card::Good | Card::OverLimit | Card::Invalid => Stand::Captured,
+        Card::Good | Card::OverLimit | Card::Invalid => paid,
         Card::Slow => Stand::Thinking,
         Card::Declined => Stand::Declined,
         Card::Challenge(_) => Stand::Challenged,
@@ -220,10 +232,24 @@ fn confirm(order: &mut Order, at: usize) -> Result<Box<Intent>, Classified> {
         .ok_or(Classified::Missing)
 }
 
+fn capture(order: &mut Order, at: usize, ended: bool) -> Result<Box<Intent>, Classified> {
+    let payment = order.payments.get_mut(at).ok_or(Classified::Missing)?;
+    if payment.stand == Stand::Authorised && ended {
+        payment.turn(Stand::Cancelled);
+    }
+    if payment.stand != Stand::Authorised {
+        return Err(Classified::OtherState(show(order, at, false).map(Box::new)));
+    }
+    payment.turn(Stand::Captured);
+    show(order, at, false)
+        .map(Box::new)
+        .ok_or(Classified::Missing)
+}
+
 fn cancel(order: &mut Order, at: usize) -> Result<Box<Intent>, Classified> {
     let payment = order.payments.get_mut(at).ok_or(Classified::Missing)?;
     match payment.stand {
-        Stand::New | Stand::Declined | Stand::Challenged => {
+        Stand::New | Stand::Declined | Stand::Challenged | Stand::Authorised => {
             payment.turn(Stand::Cancelled);
             show(order, at, false)
                 .map(Box::new)
@@ -272,6 +298,7 @@ fn show(order: &Order, at: usize, stale: bool) -> Option<Intent> {
         Stand::Declined => Status::RequiresPaymentMethod,
         Stand::Challenged => Status::RequiresAction,
         Stand::Thinking => Status::Processing,
+        Stand::Authorised => Status::RequiresCapture,
         Stand::Captured => Status::Succeeded,
         Stand::Cancelled => Status::Canceled,
     };
@@ -291,7 +318,10 @@ fn show(order: &Order, at: usize, stale: bool) -> Option<Intent> {
         id: IntentId::new(&format!("pi_{at}"))?,
         status,
         amount: total,
-        amount_capturable: 0,
+        amount_capturable: match stand {
+            Stand::Authorised => total,
+            _ => 0,
+        },
         amount_received: captured,
         currency: "eur".to_owned(),
         payment_method: Some(Expandable::Object(fingerprint)),

@@ -178,9 +178,10 @@ impl World {
             if Judge::rests(&write.next) {
                 self.coverage.ended(&write.next);
             }
+            let definition = self.definition(write.next.definition);
             let (row, truth) = (&self.db.orders[number], &self.orders[number]);
             self.judge
-                .wrote(number, &before, write, row, truth, &self.definition);
+                .wrote(number, &before, write, row, truth, &definition);
         }
         Ok(moved)
     }
@@ -204,8 +205,10 @@ impl World {
                 conflicts.insert(write.next.id);
                 continue;
             }
-            if let (Some(sender), Some(send)) = (&sender, write.send) {
-                let command = sender.command(&self.definition, &write.next, send);
+            let definition = process.owner.definition(write.next.definition);
+            if let (Some(sender), Some(send), Some(definition)) = (&sender, write.send, definition)
+            {
+                let command = sender.command(definition, &write.next, send);
                 commands.extend(command.map(|command| (Rc::new(command), Why::Written)));
             }
             process.owner.committed(write, now);

@@ -3,14 +3,14 @@
 
 use super::{
     broker::{Body, Queue},
-    database::number_of,
+    database::{STEPS, number_of},
     effect::Task,
     fault::Fault,
     local::Opened,
     orchestrator::{Fate, STEP_NAMES},
     world::{Event, INCARNATION, World, tell},
 };
-use contract::{Command, MessageId, Reply, StepKind};
+use contract::{Command, MessageId, Reply, StepKind, StepName};
 use std::{collections::VecDeque, rc::Rc};
 use workers::{
     kit::Verdict,
@@ -72,7 +72,7 @@ pub(super) struct Worker {
     pub(super) up: bool,
     pub(super) life: u32,
     pub(super) stalled_until: i64,
-    lanes: [[bool; 2]; 5],
+    lanes: [[bool; 2]; STEPS],
     deliveries: Vec<Delivery>,
     pub(super) numbers: u64,
     pub(super) tasks: Vec<Task>,
@@ -86,7 +86,7 @@ impl Worker {
             up: true,
             life: 0,
             stalled_until: 0,
-            lanes: [[false; 2]; 5],
+            lanes: [[false; 2]; STEPS],
             deliveries: Vec::new(),
             numbers: 0,
             tasks: Vec::new(),
@@ -122,7 +122,7 @@ impl World {
     }
 
     pub(super) fn kick_all(&mut self) {
-        for step in 0..5 {
+        for step in 0..STEPS {
             self.kick(step, false);
             self.kick(step, true);
         }
@@ -229,7 +229,7 @@ impl World {
         if letters.is_empty() {
             return;
         }
-        let is_outside = step == 2 || step == 4;
+        let is_outside = is_outside(step);
         if is_outside {
             letters.retain(|letter| self.workers[w].join(step, letter));
         }
@@ -260,7 +260,7 @@ impl World {
             return self.work(w, 20, Work::Round(batch));
         }
         let opened = self.open(batch.step, &batch.letters, round);
-        let is_outside = batch.step == 2 || batch.step == 4;
+        let is_outside = is_outside(batch.step);
         let verdicts = match is_outside {
             true => opened,
             false => self.local(batch.step, opened),
@@ -367,6 +367,11 @@ impl Worker {
         let at = self.waiting.iter().position(|(known, _)| *known == key);
         at.map_or_else(Vec::new, |at| self.waiting.swap_remove(at).1)
     }
+}
+
+/// Whether a step's effect is outside our own database.
+fn is_outside(step: usize) -> bool {
+    [StepName::PAY, StepName::NOTIFY, StepName::CAPTURE].contains(&STEP_NAMES[step])
 }
 
 /// As the kit writes it, but for the reply's own id, which nobody reads.

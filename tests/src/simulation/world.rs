@@ -14,6 +14,7 @@ use super::{
     worker::{Work, Worker},
 };
 use contract::{Incarnation, OfferId};
+use engine::definitions::Definitions;
 use saga::Definition;
 use std::{
     cmp::{Ordering, Reverse},
@@ -105,7 +106,7 @@ pub(super) struct World {
     pub(super) orders: Vec<Order>,
     pub(super) orchestrators: [Orchestrator; 2],
     pub(super) workers: [Worker; 2],
-    pub(super) definition: Arc<Definition>,
+    definitions: Definitions,
     pub(super) judge: Judge,
     pub(super) coverage: Coverage,
     pub(super) healed: bool,
@@ -145,7 +146,6 @@ impl World {
             .iter()
             .map(|id| (*id, rng.range(wanted / 3, wanted * 2) + 1));
         let db = Database::new(stock.collect::<Vec<_>>());
-        let definition = Arc::new(saga::order::v1());
         let mut world = Self {
             now: BEGIN,
             mix,
@@ -156,7 +156,7 @@ impl World {
             orders: Vec::with_capacity(setting.sagas),
             orchestrators: [0, 1].map(|_| Orchestrator::new(BEGIN)),
             workers: [0, 1].map(|_| Worker::new()),
-            definition,
+            definitions: Definitions::ours(),
             judge: Judge::default(),
             coverage: Coverage::default(),
             healed: calm,
@@ -333,9 +333,18 @@ impl World {
         let from = self.healed_at.unwrap_or(self.now);
         for (number, row) in self.db.orders.iter().enumerate() {
             let order = &self.orders[number];
+            let Some(definition) = self.definitions.get(row.saga.definition) else {
+                continue;
+            };
             self.judge
-                .expect(number, from, db_now, &row.saga, order, &self.definition);
+                .expect(number, from, db_now, &row.saga, order, definition);
         }
+    }
+
+    /// The definition with this number: orders have those that this program knows.
+    pub(super) fn definition(&self, number: i16) -> Arc<Definition> {
+        let known = self.definitions.get(number).map(Arc::clone);
+        known.unwrap_or_else(|| Arc::new(saga::order::v1()))
     }
 
     // Time, chance and the story.

@@ -22,12 +22,15 @@ pub(crate) const SIGNING_KEY: &str =
 pub struct Settings {
     /// How long a worker waits for the payment provider.
     pub pay_timeout_ms: u64,
+    /// The version of the orders that its first gateway takes.
+    pub version: i16,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             pay_timeout_ms: 5_000,
+            version: 1,
         }
     }
 }

@@ -105,6 +105,15 @@ impl World {
         }
     }
 
+    /// Adds a gateway whose orders run by another version: a customer's view of it.
+    pub async fn sell_by(&mut self, version: i16) -> Shop {
+        let (listener, url) = listener().await;
+        let pool = self.ground.database.pool();
+        let gateway = roles::gateway_by(&self.ground, pool, listener, version).await;
+        self.roles.push(gateway);
+        Shop::at(&url)
+    }
+
     /// Adds a worker of these steps.
     pub async fn work_on(&mut self, steps: &[StepName]) {
         let worker = roles::worker(&self.ground, steps).await;

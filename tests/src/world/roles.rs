@@ -12,7 +12,8 @@ use std::{future::Future, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use workers::{
-    Step, fraud_check::FraudCheck, issue::Issue, notify::Notify, pay::Pay, reserve::Reserve,
+    Step, capture::Capture, fraud_check::FraudCheck, issue::Issue, notify::Notify, pay::Pay,
+    reserve::Reserve,
 };
 
 /// How long an orderly stop may take.
@@ -80,14 +81,22 @@ fn bus(ground: &Ground, node: &str) -> (Bus, CancellationToken) {
     (bus, stop)
 }
 
-/// A gateway that listens there.
+/// A gateway that listens there, and whose orders run by the version of the world's settings.
 ///
 /// # Panics
 /// When it cannot be started.
 pub async fn gateway(ground: &Ground, pool: Pool, listener: TcpListener) -> Role {
+    gateway_by(ground, pool, listener, ground.settings.version).await
+}
+
+/// The same, by this version.
+///
+/// # Panics
+/// When it cannot be started.
+pub async fn gateway_by(ground: &Ground, pool: Pool, listener: TcpListener, version: i16) -> Role {
     let (bus, bus_stop) = bus(ground, "gateway");
     let definitions = Definitions::ours();
-    let client = Client::new(&pool, bus.clone(), &definitions, 1).await;
+    let client = Client::new(&pool, bus.clone(), &definitions, version).await;
     let client = client.expect("the definitions are there");
     let config = gateway::Config {
         order_token_secret: ground.token_secret.clone().into(),
@@ -178,6 +187,7 @@ fn step(name: &StepName, ground: &Ground, pool: &Pool, clock: &Clock) -> Step {
             Step::outside(pay.expect("a sound configuration"))
         }
         "issue" => Step::local(Issue::new(ground.signatory())),
+        "capture" => Step::outside(Capture::new(&pay).expect("a sound configuration")),
         "notify" => Step::outside(Notify::new(&mail).expect("a sound configuration")),
         other => panic!("there is no step {other}"),
     }

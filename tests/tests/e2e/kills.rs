@@ -229,7 +229,7 @@ async fn a_worker_dies_with_the_mail_sent_and_not_recorded() {
     assert_eq!(ids.len(), 2, "{ids:?}");
     assert!(ids[0].is_some() && ids[0] == ids[1], "{ids:?}");
     let effects = world.judge.effects(placed.id).await;
-    assert_eq!(effects.len(), StepName::OF_AN_ORDER.len());
+    assert_eq!(effects.len(), saga::order::v1().steps.len());
     assert!(effects.values().all(|row| row.stands == Stands::Done));
     assert_eq!(world.judge.tickets(placed.id).await.len(), 2);
     assert_eq!(world.provider.balance(placed.id.0).await, CAPTURED);

@@ -2,6 +2,7 @@
 //! of its own and a mail server: each way an order can end, and what goes wrong on the way there.
 
 mod attention;
+mod capture;
 mod crowd;
 mod duplicates;
 mod ends;
@@ -10,4 +11,5 @@ mod outage;
 mod outside;
 mod poison;
 mod troubles;
+mod versions;
 mod watched;

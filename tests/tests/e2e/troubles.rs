@@ -19,6 +19,7 @@ const TIMEOUT_MS: u64 = 400;
 async fn world() -> World {
     World::with(Settings {
         pay_timeout_ms: TIMEOUT_MS,
+        ..Settings::default()
     })
     .await
 }

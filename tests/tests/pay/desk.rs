@@ -16,6 +16,7 @@ use tests::{
     provider::{Balance, Provider},
 };
 use workers::{
+    capture::Capture,
     fraud_check,
     kit::testing::{OutsideBench, clock, command},
     pay::{self, Pay},
@@ -71,6 +72,7 @@ pub(crate) struct Desk {
     database: Arc<TestDatabase>,
     pool: database::Pool,
     worker: OutsideBench<Pay>,
+    capturer: OutsideBench<Capture>,
 }
 
 impl Desk {
@@ -83,12 +85,13 @@ impl Desk {
         let database = Arc::new(TestDatabase::create().await);
         let provider = Arc::new(Provider::start(rate).await);
         let pool = database.pool();
-        let worker = worker(provider.url(), "sk_test_guichet", TIMEOUT_MS, &pool);
+        let config = config(provider.url(), "sk_test_guichet", TIMEOUT_MS);
         Self {
             provider,
             database,
+            worker: worker(config.clone(), &pool),
+            capturer: capturer(&config, &pool),
             pool,
-            worker,
         }
     }
 
@@ -108,11 +111,12 @@ impl Desk {
     }
 
     fn worker_of(&self, url: &str, key: &str, timeout_ms: u64) -> Self {
-        let pool = self.database.pool();
+        let (pool, config) = (self.database.pool(), config(url, key, timeout_ms));
         Self {
             provider: Arc::clone(&self.provider),
             database: Arc::clone(&self.database),
-            worker: worker(url, key, timeout_ms, &pool),
+            worker: worker(config.clone(), &pool),
+            capturer: capturer(&config, &pool),
             pool,
         }
     }
@@ -129,6 +133,19 @@ impl Desk {
         self.worker
             .one(command(&StepName::PAY, order.id, kind))
             .await
+    }
+
+    /// One command of `pay` under `order@2`: an authorisation is enough.
+    pub(crate) async fn ask_to_authorise(&self, order: &Order, kind: StepKind) -> Reply {
+        let mut asked = command(&StepName::PAY, order.id, kind);
+        asked.input = Some(json!({ "capture_method": "manual" }));
+        self.worker.one(asked).await
+    }
+
+    /// One command of `capture`.
+    pub(crate) async fn ask_to_capture(&self, order: &Order, kind: StepKind) -> Reply {
+        let asked = command(&StepName::CAPTURE, order.id, kind);
+        self.capturer.one(asked).await
     }
 
     /// The same command many times in one batch: sent again and again.
@@ -250,13 +267,21 @@ async fn backoff(deadline: Instant, last: &Reply) {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-fn worker(url: &str, key: &str, timeout_ms: u64, pool: &database::Pool) -> OutsideBench<Pay> {
-    let config = pay::Config {
+fn config(url: &str, key: &str, timeout_ms: u64) -> pay::Config {
+    pay::Config {
         provider_url: url.to_owned(),
         secret_key: Secret::new(key),
         timeout_ms,
         ..pay::Config::default()
-    };
+    }
+}
+
+fn capturer(config: &pay::Config, pool: &database::Pool) -> OutsideBench<Capture> {
+    let step = Capture::new(config).expect("a sound configuration");
+    OutsideBench::new(step, pool.clone(), 64)
+}
+
+fn worker(config: pay::Config, pool: &database::Pool) -> OutsideBench<Pay> {
     let mut fraud = fraud_check::Config::default();
     // The limit of tickets is to be met here, not that of orders in a window.
     fraud.rules.velocity_fingerprint.weight = 0;

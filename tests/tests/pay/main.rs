@@ -4,6 +4,7 @@
 //! given back as was captured.
 
 mod authentication;
+mod authorised;
 mod capture;
 mod desk;
 

@@ -23,3 +23,4 @@ pub(crate) mod sql;
 
 pub use handle::Ledger;
 pub use plan::{Action, LedgerRow, State, decide};
+pub(crate) use sql::outside_ids;

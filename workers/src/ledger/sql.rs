@@ -93,6 +93,19 @@ database::statement! {
      RETURNING e.saga_id"
 }
 
+database::statement! {
+    /// What the outside calls effects.
+    struct ReadOutsideIds {
+        ids: Vec<Uuid> => Array<SqlUuid>,
+        first: Uuid => SqlUuid,
+        last: Uuid => SqlUuid,
+        step: String => Text,
+    } -> (SqlUuid, Text) =
+    "SELECT saga_id, outside_id FROM effects \
+     WHERE saga_id = ANY({ids}) AND saga_id BETWEEN {first} AND {last} AND step = {step} \
+       AND outside_id IS NOT NULL"
+}
+
 type EffectRow = (
     Uuid,
     i16,
@@ -149,6 +162,31 @@ pub(crate) async fn lock(
     rows.into_iter()
         .map(|row| Ok((SagaId(row.0), ledger_row(row)?)))
         .collect()
+}
+
+/// What the outside calls a step's effects, for a step that goes on with what another one began. Ids
+/// never change once they are stored, so nothing is locked.
+pub(crate) async fn outside_ids(
+    connection: &mut Connection,
+    step: &StepName,
+    sagas: impl IntoIterator<Item = SagaId>,
+) -> Result<HashMap<SagaId, String>, Error> {
+    let mut ids: Vec<Uuid> = sagas.into_iter().map(|saga| saga.0).collect();
+    ids.sort_unstable();
+    let Some((first, last)) = range(&ids) else {
+        return Ok(HashMap::new());
+    };
+    let statement = ReadOutsideIds {
+        ids,
+        first,
+        last,
+        step: step.as_str().to_owned(),
+    };
+    let rows: Vec<(Uuid, String)> = statement.load(connection).await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, text)| (SagaId(id), text))
+        .collect())
 }
 
 /// Changes rows; returns those whose condition held.

@@ -1,6 +1,9 @@
 //! The section `pay` of the configuration.
 
-use super::stripe::Settings;
+use super::{
+    SetupError,
+    stripe::{Client, Settings},
+};
 use contract::OrderId;
 use runtime::Secret;
 use serde::{Deserialize, Serialize};
@@ -88,11 +91,19 @@ impl Config {
         problems
     }
 
+    /// A client of the provider; it is not spoken to yet.
+    ///
+    /// # Errors
+    /// See [`SetupError`].
+    pub(crate) fn client(&self) -> Result<Client, SetupError> {
+        Ok(Client::new(&self.settings()?, self.secret_key.expose())?)
+    }
+
     /// How to reach the provider.
     ///
     /// # Errors
     /// [`Self::provider_url`] is no address; [`Self::problems`] says so too.
-    pub(super) fn settings(&self) -> Result<Settings, url::ParseError> {
+    fn settings(&self) -> Result<Settings, url::ParseError> {
         Ok(Settings {
             url: self.provider_url.parse()?,
             connect_timeout: Duration::from_millis(self.connect_timeout_ms),

@@ -1,6 +1,6 @@
 //! What to do with an intent as it stands. Pure.
 
-use super::stripe::{Intent, Status, refusal_of};
+use super::stripe::{CaptureMethod, Intent, Status, refusal_of};
 use contract::{Money, Refusal};
 use serde_json::{Value, json};
 
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 pub(super) enum Next {
     /// Confirm it: nothing is charged yet.
     Confirm,
-    /// It is captured; the step is done, with this output.
+    /// It is captured, or authorised where that is all that is asked; the step is done, with this
+    /// output.
     Done(Value),
     /// The customer has to act; the output says where.
     Wait(Value),
@@ -23,8 +24,8 @@ pub(super) enum Next {
     Strange(&'static str),
 }
 
-/// What a `do` does with an intent that should capture `total`.
-pub(super) fn next(intent: &Intent, total: Money) -> Next {
+/// What a `do` does with an intent that should capture `total`, or authorise it for the step `capture`.
+pub(super) fn next(intent: &Intent, total: Money, capture: CaptureMethod) -> Next {
     match intent.status {
         Status::RequiresConfirmation => Next::Confirm,
         Status::RequiresPaymentMethod => Next::Cancel(declined(intent)),
@@ -43,7 +44,11 @@ pub(super) fn next(intent: &Intent, total: Money) -> Next {
         } else {
             Refusal::PaymentUnavailable
         }),
-        Status::RequiresCapture => Next::Strange("capture_is_manual"),
+        Status::RequiresCapture if capture == CaptureMethod::Automatic => {
+            Next::Strange("capture_is_manual")
+        }
+        Status::RequiresCapture if authorised_exactly(intent, total) => Next::Done(output(intent)),
+        Status::RequiresCapture => Next::Strange("authorised_amount_differs"),
         Status::Other => Next::Strange("status_not_known"),
     }
 }
@@ -56,9 +61,17 @@ fn declined(intent: &Intent) -> Refusal {
         .map_or(Refusal::PaymentMethodInvalid, refusal_of)
 }
 
-fn captured_exactly(intent: &Intent, total: Money) -> bool {
-    intent.amount_received == total.amount_minor
-        && intent.currency.eq_ignore_ascii_case(total.currency.code())
+/// Whether what was captured is this.
+pub(crate) fn captured_exactly(intent: &Intent, total: Money) -> bool {
+    intent.amount_received == total.amount_minor && in_currency(intent, total)
+}
+
+fn authorised_exactly(intent: &Intent, total: Money) -> bool {
+    intent.amount_capturable == total.amount_minor && in_currency(intent, total)
+}
+
+fn in_currency(intent: &Intent, total: Money) -> bool {
+    intent.currency.eq_ignore_ascii_case(total.currency.code())
 }
 
 fn output(intent: &Intent) -> Value {
@@ -156,8 +169,33 @@ mod tests {
             ),
         ];
         for (intent, expected) in table {
-            assert_eq!(next(&intent, euros(500)), expected, "{:?}", intent.status);
+            let next = next(&intent, euros(500), CaptureMethod::Automatic);
+            assert_eq!(next, expected, "{:?}", intent.status);
         }
+    }
+
+    #[test]
+    fn where_only_an_authorisation_is_asked_it_is_enough() {
+        let of = |intent: &Intent, total| next(intent, euros(total), CaptureMethod::Manual);
+        let output = |captured: i64| {
+            Next::Done(json!({
+                "payment_intent": "pi_1", "amount_minor": 500, "captured_minor": captured,
+                "currency": "EUR", "fingerprint": "fp",
+            }))
+        };
+        let authorised = intent("requires_capture", &json!({"amount_capturable": 500}));
+        assert_eq!(of(&authorised, 500), output(0));
+        assert_eq!(
+            of(&authorised, 501),
+            Next::Strange("authorised_amount_differs")
+        );
+        // The step `capture` was quicker than a twin of the `do`.
+        let captured = intent("succeeded", &json!({"amount_received": 500}));
+        assert_eq!(of(&captured, 500), output(500));
+        assert_eq!(
+            of(&intent("requires_confirmation", &json!({})), 500),
+            Next::Confirm
+        );
     }
 
     #[test]
@@ -167,9 +205,14 @@ mod tests {
             currency: "JPY".parse().expect("a currency"),
             ..euros(500)
         };
-        assert!(matches!(next(&captured(499), euros(500)), Next::Strange(_)));
-        assert!(matches!(next(&captured(501), euros(500)), Next::Strange(_)));
-        assert!(matches!(next(&captured(500), yen), Next::Strange(_)));
+        for (intent, total) in [
+            (captured(499), euros(500)),
+            (captured(501), euros(500)),
+            (captured(500), yen),
+        ] {
+            let next = next(&intent, total, CaptureMethod::Automatic);
+            assert!(matches!(next, Next::Strange(_)), "{next:?}");
+        }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! real ones; the simulation gives it such as lie, stall and die in between.
 
 use super::{
-    decide::{Next, next, to_refund_minor},
-    say::{self, Known, known, missing, not_yet, overtaken, retry},
-    stripe::{CaptureMethod, Classified, Intent, IntentId, NewIntent, Refund, Status},
+    decide::{Next, next},
+    give_back::{attempt_key, give_back},
+    say::{self, Known, capture_method, known, missing, not_yet, overtaken, retry},
+    stripe::{Classified, Intent, IntentId, NewIntent, Refund, Status},
 };
 use crate::{
     Error,
@@ -36,6 +37,14 @@ pub trait Provider {
         key: &str,
         id: &IntentId,
         return_url: &str,
+    ) -> impl Future<Output = Result<Intent, Classified>> + Send;
+
+    /// Takes what an intent authorised.
+    fn capture(
+        &self,
+        key: &str,
+        id: &IntentId,
+        amount_minor: i64,
     ) -> impl Future<Output = Result<Intent, Classified>> + Send;
 
     /// Ends an intent without a charge.
@@ -100,6 +109,11 @@ pub struct Flow<'a, P, L> {
     pub return_url: &'a str,
 }
 
+/// The bank said yes.
+fn went_through(status: Status) -> bool {
+    matches!(status, Status::Succeeded | Status::RequiresCapture)
+}
+
 /// How a `do` goes on.
 enum Step {
     /// Look at the intent as it is now.
@@ -143,6 +157,9 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
             Err(Classified::OtherState(Some(intent))) if intent.status == Status::Canceled => {
                 Verdict::done()
             }
+            Err(Classified::OtherState(_)) if planted(Bug::RefusedCancelBelieved) => {
+                Verdict::done()
+            }
             // It has succeeded, or is about to: what it captured says the intent itself.
             Ok(_) | Err(Classified::OtherState(_)) => self.after_cancel(&id).await,
             Err(Classified::Missing) => missing(self.order.id, &id),
@@ -169,7 +186,7 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
             Err(Classified::Missing) => return Ok(missing(self.order.id, &id)),
             Err(other) => return Ok(retry(&other)),
         };
-        Ok(match next(&intent, self.order.total) {
+        Ok(match self.next(&intent)? {
             Next::Done(output) => Verdict::Done(Some(output)),
             Next::Wait(output) => Verdict::Waiting(output),
             // Cancelled at the provider: it can never come into force.
@@ -180,7 +197,7 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
             // It failed, but a twin could still confirm it: no is said once that is impossible.
             Next::Cancel(refusal) => match self.refuse(&id, Verdict::refused(refusal)).await? {
                 Step::End(verdict) => verdict,
-                Step::Look(seen) => match next(&seen, self.order.total) {
+                Step::Look(seen) => match self.next(&seen)? {
                     Next::Done(output) => Verdict::Done(Some(output)),
                     _ => not_yet(),
                 },
@@ -197,7 +214,7 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
     async fn advance(&self, first: Intent) -> Result<Verdict, Error> {
         let mut intent = first;
         for _ in 0..ROUNDS_MAX {
-            let step = match next(&intent, self.order.total) {
+            let step = match self.next(&intent)? {
                 Next::Done(output) => return Ok(Verdict::Done(Some(output))),
                 Next::Wait(output) => return Ok(Verdict::Waiting(output)),
                 Next::NotYet => return Ok(not_yet()),
@@ -246,7 +263,7 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
             total: self.order.total,
             payment_method: &self.order.payment_method,
             receipt_email: &self.order.email,
-            capture_method: CaptureMethod::Automatic,
+            capture_method: capture_method(&self.claim.command)?,
         };
         let intent = match self
             .provider
@@ -339,45 +356,9 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
                 self.limits.give_back(self.order.id).await?;
                 Ok(Step::End(verdict))
             }
-            Ok(intent) if intent.status == Status::Succeeded => Ok(Step::Look(intent)),
+            Ok(intent) if went_through(intent.status) => Ok(Step::Look(intent)),
             Ok(_) => Ok(Step::End(not_yet())),
             Err(error) => Ok(Step::End(retry(&error))),
-        }
-    }
-
-    /// Gives back what a captured intent captured, as far as it is not given back yet. The intent is the
-    /// one that was seen captured: another look might show an older state, with nothing to give back.
-    async fn refund(&self, intent: &Intent) -> Verdict {
-        let (id, amount_minor) = (&intent.id, to_refund_minor(intent));
-        if intent.refunded_minor().is_none() {
-            return not_yet(); // without the charge it is not known what was given back
-        }
-        if amount_minor == 0 {
-            return Verdict::done();
-        }
-        match self
-            .provider
-            .refund(&self.attempt_key(), id, amount_minor)
-            .await
-        {
-            Ok(refund) if matches!(&*refund.status, "succeeded" | "pending") => Verdict::done(),
-            Ok(refund) if refund.status == "requires_action" => not_yet(),
-            Ok(_) => Verdict::rejected(
-                "refund_failed",
-                "The provider could not give the money back.",
-            ),
-            Err(Classified::AlreadyRefunded) => Verdict::done(),
-            Err(Classified::NotRefundable(code)) => {
-                Verdict::rejected(code, "The provider refuses to give the money back.")
-            }
-            Err(Classified::Invalid { code, .. }) => {
-                tracing::error!(payment_intent = %id, %code, "a refund is refused");
-                Verdict::rejected(
-                    "refund_refused",
-                    "The provider refuses to give the money back.",
-                )
-            }
-            Err(other) => retry(&other),
         }
     }
 
@@ -386,19 +367,20 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
         match self.provider.retrieve(id).await {
             Ok(intent) => match intent.status {
                 Status::Canceled => Verdict::done(),
-                Status::Succeeded => self.refund(&intent).await,
+                Status::Succeeded => give_back(self.provider, &self.attempt_key(), &intent).await,
                 _ => not_yet(),
             },
             Err(error) => retry(&error),
         }
     }
 
-    /// The key of what may be refused today and accepted tomorrow (a cancel while the bank thinks, a
-    /// refund during a dispute): each attempt has its own, or the provider would repeat the refusal
-    /// that it stored with the key. What keeps these from being done twice is the state of the intent.
     fn attempt_key(&self) -> String {
-        let command = &self.claim.command;
-        format!("{}/{}", command.effect_key, command.id)
+        attempt_key(&self.claim.command)
+    }
+
+    fn next(&self, intent: &Intent) -> Result<Next, Error> {
+        let capture = capture_method(&self.claim.command)?;
+        Ok(next(intent, self.order.total, capture))
     }
 }
 

@@ -31,6 +31,10 @@ impl Provider for Forgetful {
         Err(Classified::NotSent)
     }
 
+    async fn capture(&self, _: &str, _: &IntentId, _: i64) -> Result<Intent, Classified> {
+        Err(Classified::NotSent)
+    }
+
     async fn cancel(&self, _: &str, _: &IntentId) -> Result<Intent, Classified> {
         Err(Classified::OtherState(None))
     }

@@ -5,6 +5,10 @@
 //! the charge. `undo` cancels the intent, or gives back what it captured. The provider is the fence:
 //! an intent that is cancelled can never be confirmed, and one intent captures at most once.
 //!
+//! Where the command's input asks for no more (`capture_method: manual`, in `order@2`), the confirmation
+//! only authorises: the step is done when the intent can be captured, which the step `capture` does. Then
+//! undo is a cancel, and costs the customer nothing, unless a capture was quicker.
+//!
 //! The races, with two of `do`, `undo` and a kill at work on one order:
 //!
 //! - **Killed between create and storing the id.** The intent stays behind at the provider, unconfirmed
@@ -42,10 +46,11 @@
 //! Idempotency keys only spare work here; see [`stripe`].
 
 mod config;
-mod decide;
+pub(crate) mod decide;
 pub mod flow;
+pub(crate) mod give_back;
 mod limit;
-mod say;
+pub(crate) mod say;
 pub mod stripe;
 
 pub use config::Config;
@@ -93,9 +98,8 @@ impl Pay {
         pool: Pool,
         clock: Clock,
     ) -> Result<Self, SetupError> {
-        let client = Client::new(&config.settings()?, config.secret_key.expose())?;
         Ok(Self {
-            client,
+            client: config.client()?,
             limiter: Limiter::start(fraud, pool, clock),
             config,
         })

@@ -1,11 +1,11 @@
 //! What the step says, and what the ledger told it: the small words around [`super::Pay`].
 
-use super::stripe::{Classified, IntentId};
+use super::stripe::{CaptureMethod, Classified, IntentId};
 use crate::{
     Error,
     kit::{Claim, Verdict},
 };
-use contract::{OrderId, Refusal};
+use contract::{Command, OrderId, Refusal};
 
 /// The code for an intent that the ledger knows and the provider does not.
 const INTENT_MISSING: &str = "payment_intent_missing";
@@ -37,16 +37,30 @@ pub(super) fn known(claim: &Claim) -> Result<Known, Error> {
     id.map(Known::Intent).ok_or_else(bad)
 }
 
+/// Whether a command asks for the money or for an authorisation. Without an input it is the money, as
+/// in `order@1`.
+pub(super) fn capture_method(command: &Command) -> Result<CaptureMethod, Error> {
+    let Some(input) = &command.input else {
+        return Ok(CaptureMethod::Automatic);
+    };
+    match input["capture_method"].as_str() {
+        Some("automatic") => Ok(CaptureMethod::Automatic),
+        Some("manual") => Ok(CaptureMethod::Manual),
+        // Of a later version of this program; whoever knows it takes the command when it comes again.
+        _ => Err(Error::BadInput(command.step.clone())),
+    }
+}
+
 /// What takes an intent's place in the ledger when there will be none.
 pub(super) fn no_intent(refusal: Refusal) -> String {
     format!("{NO_INTENT}{}", refusal.code())
 }
 
-pub(super) fn overtaken() -> Verdict {
+pub(crate) fn overtaken() -> Verdict {
     Verdict::retry("overtaken", "The payment is being handled elsewhere.")
 }
 
-pub(super) fn not_yet() -> Verdict {
+pub(crate) fn not_yet() -> Verdict {
     Verdict::retry(
         "payment_in_progress",
         "The payment provider has not decided yet.",
@@ -54,7 +68,7 @@ pub(super) fn not_yet() -> Verdict {
 }
 
 /// Nothing is said about the effect: the next attempt looks at the intent first.
-pub(super) fn retry(error: &Classified) -> Verdict {
+pub(crate) fn retry(error: &Classified) -> Verdict {
     let (code, message) = match error {
         Classified::Credentials => {
             tracing::error!("the payment provider does not accept pay.secret_key");
@@ -81,7 +95,7 @@ pub(super) fn retry(error: &Classified) -> Verdict {
 
 /// The ledger has an id that the provider does not know: another account, or lost data. Nobody can
 /// say what became of the money.
-pub(super) fn missing(order: OrderId, id: &IntentId) -> Verdict {
+pub(crate) fn missing(order: OrderId, id: &IntentId) -> Verdict {
     tracing::error!(order_id = %order, payment_intent = %id, "the provider does not know a payment");
     Verdict::unknown(
         INTENT_MISSING,

@@ -200,6 +200,14 @@ impl Shop {
         Ok(ours.filter_map(|plan| plan["remaining"].as_u64()).sum())
     }
 
+    /// The definition that an order runs by.
+    pub(crate) async fn definition(&self, placed: &Placed) -> Result<String> {
+        let mut connection = self.connection().await?;
+        let ours = engine::definitions::Definitions::ours();
+        let saga = engine::view::read(&mut connection, &ours, placed.id.into()).await?;
+        Ok(saga.context("the order has no saga")?.definition)
+    }
+
     /// What the provider's own books say of an order: captured minus refunded, in minor units, and
     /// how many captures there were.
     pub(crate) async fn books(&self, placed: &Placed) -> Result<(i64, usize)> {

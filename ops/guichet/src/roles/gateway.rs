@@ -9,9 +9,6 @@ use gateway::App;
 use super::{Process, ground::Ground, listen};
 use crate::{config, failure::Failure};
 
-/// The definition that orders run by.
-const DEFINITION: &str = "order";
-
 /// The accept loop has its own deadline; so much longer has what it leaves behind.
 const AFTER_DRAIN: Duration = Duration::from_secs(5);
 
@@ -30,7 +27,7 @@ pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
         return Ok(());
     };
     let definitions = Definitions::ours();
-    let client = client(&ground, &definitions).await?;
+    let client = client(&ground, &definitions, &config.gateway.order_definition).await?;
     let drain = Duration::from_millis(config.gateway.drain_deadline_ms);
     let stop = process.shutdown.clone();
     let pool = ground.pool.clone();
@@ -47,14 +44,12 @@ pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
     Ok(ground.finish(process, drain + AFTER_DRAIN).await?)
 }
 
-/// Starts orders by the newest version of their definition.
-async fn client(ground: &Ground, definitions: &Definitions) -> Result<Client> {
-    let newest = definitions
-        .iter()
-        .filter(|definition| definition.name == DEFINITION)
-        .max_by_key(|definition| definition.version)
-        .ok_or_else(|| anyhow!("this program has no definition called {DEFINITION}"))?;
-    Client::new(&ground.pool, ground.bus.clone(), definitions, newest.id)
+/// Starts orders by the version that the configuration names.
+async fn client(ground: &Ground, definitions: &Definitions, label: &str) -> Result<Client> {
+    let definition = definitions
+        .labelled(label)
+        .ok_or_else(|| anyhow!("this program has no definition {label}"))?;
+    Client::new(&ground.pool, ground.bus.clone(), definitions, definition.id)
         .await
         .context("cannot start orders")
 }

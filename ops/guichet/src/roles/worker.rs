@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use workers::{
-    Step, fraud_check::FraudCheck, issue::Issue, notify::Notify, pay::Pay, reserve::Reserve,
+    Step, capture::Capture, fraud_check::FraudCheck, issue::Issue, notify::Notify, pay::Pay,
+    reserve::Reserve,
 };
 
 use super::{Process, ground::Ground};
@@ -27,16 +28,19 @@ pub(crate) enum Name {
     Issue,
     /// Send the mail
     Notify,
+    /// Take what `pay` authorised
+    Capture,
     /// Every step
     All,
 }
 
-const ALL: [Name; 5] = [
+const ALL: [Name; 6] = [
     Name::Reserve,
     Name::FraudCheck,
     Name::Pay,
     Name::Issue,
     Name::Notify,
+    Name::Capture,
 ];
 
 /// What every worker uses, and what its steps use beside it. The key that signs tickets is for `issue`
@@ -49,6 +53,7 @@ fn sections(names: &BTreeSet<Name>) -> Vec<&'static str> {
             Name::Pay => &["fraud", "pay"],
             Name::Issue => &["issue"],
             Name::Notify => &["mail"],
+            Name::Capture => &["pay"],
             Name::All => &["fraud", "pay", "issue", "mail"],
         }
     });
@@ -110,6 +115,9 @@ fn step(name: Name, config: &Config, ground: &Ground) -> Result<Step> {
         Name::Notify => {
             Step::outside(Notify::new(&config.mail).context("cannot set up the step notify")?)
         }
+        Name::Capture => {
+            Step::outside(Capture::new(&config.pay).context("cannot set up the step capture")?)
+        }
         Name::All => anyhow::bail!("`all` is not a step"),
     })
 }
@@ -147,6 +155,7 @@ mod tests {
             (&[Name::Pay], &[fraud, pay]),
             (&[Name::Issue], &["signing_key"]),
             (&[Name::Notify], &[mail]),
+            (&[Name::Capture], &[pay]),
             (&[Name::Reserve, Name::Notify], &[mail]),
             (&ALL, &[fraud, pay, "signing_key", mail]),
         ] {

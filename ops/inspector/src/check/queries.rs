@@ -47,8 +47,9 @@ pub(super) const QUERIES: &[Query] = &[
                             o.total_minor) AS detail
               FROM sagas s JOIN orders o ON o.id = s.id
               CROSS JOIN LATERAL (
-                SELECT coalesce(sum((e.output->>'captured_minor')::bigint), 0) AS minor
-                FROM effects e WHERE e.saga_id = s.id AND e.step = 'pay' AND e.state = 2) AS paid
+                SELECT coalesce(max((e.output->>'captured_minor')::bigint), 0) AS minor
+                FROM effects e WHERE e.saga_id = s.id AND e.step IN ('pay', 'capture')
+                  AND e.state = 2) AS paid
               CROSS JOIN LATERAL (
                 SELECT coalesce(sum(i.unit_amount_minor), 0) AS minor
                 FROM tickets t JOIN order_items i ON i.order_id = t.order_id AND i.line = t.line
@@ -57,7 +58,7 @@ pub(super) const QUERIES: &[Query] = &[
                 AND (paid.minor <> valid.minor
                      OR paid.minor <> CASE s.state WHEN 4 THEN o.total_minor ELSE 0 END)
                 AND NOT (s.state = 5 AND valid.minor = 0 AND ",
-            resolved!("s.id", "'pay'"),
+            resolved!("s.id", "ANY (ARRAY['pay', 'capture'])"),
             ")"
         ),
     },
@@ -369,10 +370,12 @@ pub(super) const QUERIES: &[Query] = &[
 pub(super) const APART: &str = "\
     SELECT s.id::text AS saga, CASE s.state WHEN 6 THEN 'abandoned' WHEN 5 THEN 'resolved' ELSE
              CASE WHEN s.flags & 4 <> 0 THEN 'attention' ELSE 'paused' END END AS why, s.reason,
-           CASE WHEN e.state IN (1, 2) THEN coalesce((e.output->>'captured_minor')::bigint,
-                                                     o.total_minor, 0) ELSE 0 END AS at_stake_minor,
-           coalesce(o.currency, '') AS currency
+           coalesce(e.minor, 0) AS at_stake_minor, coalesce(o.currency, '') AS currency
     FROM sagas s LEFT JOIN orders o ON o.id = s.id
-    LEFT JOIN effects e ON e.saga_id = s.id AND e.step = 'pay'
-    WHERE s.state = 6 OR s.flags & 4 <> 0 OR s.state = 5 AND e.state IN (1, 2)
+    LEFT JOIN LATERAL (
+      SELECT max(CASE WHEN s.failed_undo & (1 << st.number) <> 0 THEN o.total_minor
+                      ELSE coalesce((e.output->>'captured_minor')::bigint, o.total_minor) END) AS minor
+      FROM effects e JOIN steps st ON st.name = e.step
+      WHERE e.saga_id = s.id AND e.step IN ('pay', 'capture') AND e.state IN (1, 2)) AS e ON true
+    WHERE s.state = 6 OR s.flags & 4 <> 0 OR s.state = 5 AND e.minor IS NOT NULL
        OR NOT s.ended AND s.flags & 1 <> 0 AND s.paused_at < now() - interval '1 hour' ORDER BY s.id";

@@ -135,6 +135,7 @@ pub(crate) fn definitions() -> impl Strategy<Value = Definition> {
                         expired: contract::Refusal::AuthenticationFailed,
                     }),
                     attention_after: (class == Class::Retriable).then_some(3),
+                    input: None,
                 }
             })
             .collect();

@@ -423,6 +423,15 @@ impl Provider for Client {
         Self::confirm(self, key, id, url).await
     }
 
+    async fn capture(
+        &self,
+        key: &str,
+        id: &IntentId,
+        amount_minor: i64,
+    ) -> Result<Intent, Classified> {
+        Self::capture(self, key, id, amount_minor).await
+    }
+
     async fn cancel(&self, key: &str, id: &IntentId) -> Result<Intent, Classified> {
         Self::cancel(self, key, id).await
     }

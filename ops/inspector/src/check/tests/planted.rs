@@ -29,6 +29,19 @@ pub(super) const PLANTED: &[(&str, &str, &str)] = &[
         "UPDATE effects SET output = '{\"captured_minor\": 9999}' WHERE step = 'pay'",
         ORDER,
     ),
+    // As under order@2: authorised by one step, captured by another.
+    (
+        "money-is-tickets",
+        "UPDATE effects SET output = '{\"captured_minor\": 0}' WHERE step = 'pay'",
+        ORDER,
+    ),
+    (
+        "money-is-tickets",
+        "INSERT INTO effects (saga_id, claimed_at, definition, state, step, output)
+         VALUES ('01930000-0000-7000-8000-000000000003', now(), 2, 2, 'capture',
+                 '{\"captured_minor\": 20000}')",
+        "order 01930000-0000-7000-8000-000000000003",
+    ),
     (
         "tickets-are-what-was-ordered",
         "UPDATE tickets SET revoked_at = now() WHERE number = 2",
