@@ -1,0 +1,203 @@
+//! Histories recorded from real servers, replayed against today's code: whatever it decided then, at each
+//! row, it decides now. A saga that is under way was begun by an older program and goes on by this one,
+//! so what differs here breaks orders that exist.
+//!
+//! A file is what `guichet saga show ID -o json` says of a saga that has come to rest. CONTRIBUTING.md
+//! says how to record one; those that are here are never changed.
+
+use chrono::DateTime;
+use contract::{Outcome, SagaId, StepKind};
+use saga::{
+    Action, Definition, Input, Instance, Now, ReplyInput, Send, SignalKind, Transition, order,
+    start, step,
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What was decided at a row, in words: of the history, or of today's code.
+#[derive(Debug, PartialEq, Eq)]
+struct Decided {
+    state: String,
+    code: Option<String>,
+    next: Option<(String, String, i64)>,
+}
+
+fn recorded(row: &Value) -> Decided {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let next = &row["next"];
+    Decided {
+        state: text(&row["state"]).expect("a state"),
+        code: text(&row["code"]),
+        next: text(&next["step"]).map(|step| {
+            let kind = text(&next["kind"]).expect("a kind");
+            (step, kind, next["attempt"].as_i64().expect("an attempt"))
+        }),
+    }
+}
+
+fn today(definition: &Definition, transition: &Transition) -> Decided {
+    let next = |send: Send| {
+        let step = definition
+            .step(send.step)
+            .expect("a step of the definition");
+        let kind = send.kind.name().to_owned();
+        (step.name.to_string(), kind, i64::from(send.attempt))
+    };
+    Decided {
+        state: transition.log.state.name().to_owned(),
+        code: transition.log.code.clone(),
+        next: transition.send.map(next),
+    }
+}
+
+/// The input that a row of the history was made of.
+fn input(definition: &Definition, saga: &Instance, row: &Value) -> Input {
+    let code = row["code"].as_str().map(str::to_owned);
+    let number = |name: &Value| {
+        let name = name.as_str().expect("a step's name");
+        let named = definition.steps.iter().find(|s| s.name.as_str() == name);
+        named.expect("a step of the definition").number
+    };
+    match row["input"].as_str().expect("an input") {
+        "reply" => Input::Reply(ReplyInput {
+            seq: saga.seq,
+            outcome: serde_json::from_value::<Outcome>(row["outcome"].clone()).expect("an outcome"),
+            code,
+            retry_after_ms: None,
+        }),
+        "wake" => Input::Wake,
+        // The history does not say which kind it was, but what it caused.
+        "signal" => Input::Signal {
+            step: number(&row["step"]),
+            kind: match row["next"]["kind"].as_str() {
+                Some("probe") => SignalKind::Nudge,
+                _ => SignalKind::Decision,
+            },
+        },
+        "end" => Input::End {
+            reason: code.expect("a reason"),
+        },
+        "operator" => Input::Act(action(&row["detail"], number)),
+        other => panic!("no input is called {other}"),
+    }
+}
+
+fn action(told: &Value, number: impl Fn(&Value) -> u8) -> Action {
+    let audit = told["audit"].as_i64().unwrap_or_default();
+    match told["action"].as_str().expect("an action") {
+        "retry" => Action::Retry,
+        "resolve" => Action::Resolve {
+            step: number(&told["step"]),
+        },
+        "abandon" => Action::Abandon {
+            approver: told["by"].as_str().expect("a person").to_owned(),
+        },
+        "pause" => Action::Pause { audit },
+        "resume" => Action::Resume { audit },
+        other => panic!("no action is called {other}"),
+    }
+}
+
+/// Replays one; returns what it reached, for a look at what the corpus is good for.
+fn replay(definition: &Definition, history: &Value, file: &Path) -> BTreeSet<String> {
+    let rows = history["timeline"].as_array().expect("a timeline");
+    let id: SagaId = serde_json::from_value(history["id"].clone()).expect("an id");
+    let at = |row: &Value| {
+        let at = row["at"].as_str().expect("a time");
+        DateTime::parse_from_rfc3339(at)
+            .expect("a time")
+            .timestamp_millis()
+    };
+    let now = |ms| Now { ms, seed: 0 };
+    let mut reached = BTreeSet::new();
+    let mut saga: Option<Instance> = None;
+    for row in rows {
+        let transition = match &saga {
+            None => start(definition, id, 1, now(at(row))),
+            Some(saga) => {
+                let input = input(definition, saga, row);
+                // The jitter was drawn otherwise: the time of a pause has come when it is told so.
+                let due = saga.wake_at.filter(|_| input == Input::Wake);
+                let ms = at(row).max(due.unwrap_or(0));
+                step(definition, saga, &input, now(ms))
+                    .unwrap_or_else(|why| panic!("{}: {row}: {why}", file.display()))
+            }
+        };
+        let (was, is) = (recorded(row), today(definition, &transition));
+        assert_eq!(is, was, "{}: {row}", file.display());
+        let kind = row["kind"]
+            .as_str()
+            .map_or(String::new(), |kind| format!(" {kind}"));
+        let outcome = row["outcome"].as_str().unwrap_or_default();
+        reached.insert(format!(
+            "{}{kind} {outcome}",
+            row["input"].as_str().unwrap_or_default()
+        ));
+        saga = Some(transition.next);
+    }
+    let saga = saga.expect("a history has a beginning");
+    assert_eq!(history["state"], saga.state.name(), "{}", file.display());
+    assert_eq!(
+        history["attention"],
+        saga.flags.attention,
+        "{}",
+        file.display()
+    );
+    reached.insert(format!("ends {}", saga.state.name()));
+    reached
+}
+
+fn files(label: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/histories")
+        .join(label);
+    let entries =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("a file").path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn what_was_decided_once_is_decided_today() {
+    for definition in order::versions() {
+        let label = definition.label();
+        let mut reached = BTreeSet::new();
+        for file in files(&label) {
+            let text = fs::read_to_string(&file).expect("a file");
+            let history: Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(history["definition"], label.as_str(), "{}", file.display());
+            reached.extend(replay(&definition, &history, &file));
+        }
+        for must in MUST {
+            assert!(
+                reached.contains(*must),
+                "{label}: no history has `{must}`: {reached:?}"
+            );
+        }
+    }
+}
+
+/// What the histories of each version have to have among them.
+const MUST: &[&str] = &[
+    "start ",
+    "reply do done",
+    "reply do rejected",
+    "reply do retry",
+    "reply do waiting",
+    "reply undo done",
+    "ends completed",
+    "ends compensated",
+];
+
+/// Kinds are written as the bus has them.
+#[test]
+fn kinds_have_one_name() {
+    for kind in [StepKind::Do, StepKind::Undo, StepKind::Probe] {
+        assert_eq!(serde_json::to_value(kind).expect("JSON"), kind.name());
+    }
+}
