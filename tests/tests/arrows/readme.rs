@@ -191,6 +191,18 @@ fn every_guarantee_names_tests_that_exist() {
     }
 }
 
+#[test]
+fn every_trap_names_tests_that_exist() {
+    let known = tests();
+    for row in table("ARCHITECTURE.md", "traps") {
+        let tests = names(&row[2]);
+        assert!(!tests.is_empty(), "{}: nothing attacks it", row[0]);
+        for test in tests {
+            assert!(known.contains(&test), "{}: there is no test {test}", row[0]);
+        }
+    }
+}
+
 /// A promise that `guichet check` has no query for is named as one that rows cannot show.
 #[test]
 fn every_promise_is_checked_in_the_database_or_said_not_to_be() {

@@ -2,6 +2,7 @@
 //! of its own and a mail server: each way an order can end, and what goes wrong on the way there.
 
 mod attention;
+mod away;
 mod capture;
 mod crowd;
 mod duplicates;

@@ -305,3 +305,38 @@ async fn a_stale_owner_changes_nothing() {
         "no row of the write that failed: {revs:?}"
     );
 }
+
+/// What PostgreSQL ends for another's sake (a deadlock, a transaction that cannot be serialised) is settled
+/// again, and nobody is held for it.
+#[tokio::test]
+async fn a_batch_that_is_ended_for_anothers_sake_is_settled_again() {
+    let world = World::new().await;
+    world.execute("CREATE SEQUENCE nth").await;
+    world
+        .execute(
+            "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS
+               'DECLARE n bigint := nextval(''nth'');
+                BEGIN
+                  IF n % 3 = 1 THEN RAISE ''deadlock detected'' USING ERRCODE = ''40P01''; END IF;
+                  IF n % 3 = 2 THEN RAISE ''deadlock detected'' USING ERRCODE = ''40001''; END IF;
+                  RETURN NULL;
+                END'",
+        )
+        .await;
+    world
+        .execute(
+            "CREATE TRIGGER end_it AFTER UPDATE ON sagas FOR EACH STATEMENT EXECUTE FUNCTION end_it()",
+        )
+        .await;
+    let _workers = world.workers(all_done()).await;
+    let ids = world.start(5).await;
+    let _orchestrator = world.orchestrator("one").await;
+    for id in ids {
+        let view = world.ended(id).await;
+        assert_eq!(view.instance.state, State::Completed);
+        let revs = view.timeline.iter().map(|moment| moment.rev);
+        // A command may have been sent again meanwhile, which is a row too; there is no gap.
+        assert!(revs.eq(1..=view.instance.rev), "{:#?}", view.timeline);
+        assert_eq!(view.instance.flagged_at, None, "nobody was held");
+    }
+}

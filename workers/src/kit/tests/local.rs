@@ -277,3 +277,56 @@ async fn an_absent_database_is_waited_for() {
     );
     assert_eq!(toys(&shop).await, 5);
 }
+
+/// A row of the ledger that nobody can read costs its neighbours nothing, and is not taken for another.
+#[tokio::test]
+async fn a_ledger_row_that_cannot_be_read_stands_alone() {
+    let shop = shop().await;
+    let worker = Bench::new(Toy::default(), shop.pool.clone());
+    let batch: Vec<Command> = (0..9).map(|_| ask(SagaId::new(), Do)).collect();
+    let (step, bad) = (&batch[4].step, batch[4].saga_id);
+    shop.run(&format!(
+        "INSERT INTO effects (saga_id, step, definition, state, claimed_at, settled_at, error)
+         VALUES ('{bad}', '{step}', 1, 3, now(), now(), '[7]')"
+    ))
+    .await;
+    let replies = worker.process(batch).await;
+    for (place, reply) in replies.iter().flatten().enumerate() {
+        let expected = if place == 4 {
+            (Retry, "database_refused")
+        } else {
+            (Done, "")
+        };
+        assert_eq!((reply.outcome, code(reply)), expected, "{place}");
+    }
+    assert_eq!(toys(&shop).await, 8);
+}
+
+/// What PostgreSQL ends for another's sake (a deadlock, a transaction that cannot be serialised) is tried
+/// again as it is, and nobody stands alone for it.
+#[tokio::test]
+async fn what_is_ended_for_anothers_sake_is_tried_again() {
+    for (number, code_of_it) in ["40P01", "40001"].into_iter().enumerate() {
+        let shop = shop().await;
+        shop.run(&format!(
+            "CREATE SEQUENCE nth;
+             CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS
+               'BEGIN
+                  IF nextval(''nth'') <= 2 THEN RAISE ''deadlock detected'' USING ERRCODE = ''{code_of_it}''; END IF;
+                  RETURN NULL;
+                END';
+             CREATE TRIGGER end_it AFTER INSERT ON effects FOR EACH STATEMENT EXECUTE FUNCTION end_it()"
+        ))
+        .await;
+        let worker = Bench::new(Toy::default(), shop.pool.clone());
+        let batch: Vec<Command> = (0..5).map(|_| ask(SagaId::new(), Do)).collect();
+        let replies = worker.process(batch).await;
+        assert!(
+            replies.iter().flatten().all(|reply| reply.outcome == Done),
+            "{number}: {replies:?}"
+        );
+        assert_eq!(toys(&shop).await, 5);
+        let tries = shop.number("SELECT last_value FROM nth").await;
+        assert_eq!(tries, 3, "the whole batch, twice in vain");
+    }
+}
