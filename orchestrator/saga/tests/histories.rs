@@ -18,6 +18,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Draws of chance that are tried for one row.
+const DRAWS: u64 = 64;
+/// Spreads them over all that a seed can be (2^64 by the golden ratio).
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// What was decided at a row, in words: of the history, or of today's code.
 #[derive(Debug, PartialEq, Eq)]
 struct Decided {
@@ -112,19 +117,29 @@ fn replay(definition: &Definition, history: &Value, file: &Path) -> BTreeSet<Str
             .expect("a time")
             .timestamp_millis()
     };
-    let now = |ms| Now { ms, seed: 0 };
     let mut reached = BTreeSet::new();
     let mut saga: Option<Instance> = None;
     for row in rows {
         let transition = match &saga {
-            None => start(definition, id, 1, now(at(row))),
+            None => {
+                let ms = at(row);
+                start(definition, id, 1, Now { ms, seed: 0 })
+            }
             Some(saga) => {
                 let input = input(definition, saga, row);
                 // The jitter was drawn otherwise: the time of a pause has come when it is told so.
                 let due = saga.wake_at.filter(|_| input == Input::Wake);
                 let ms = at(row).max(due.unwrap_or(0));
-                step(definition, saga, &input, now(ms))
-                    .unwrap_or_else(|why| panic!("{}: {row}: {why}", file.display()))
+                let decide = |seed| {
+                    step(definition, saga, &input, Now { ms, seed })
+                        .unwrap_or_else(|why| panic!("{}: {row}: {why}", file.display()))
+                };
+                // Whether one more pause fits into the budget may hang on its draw, which nobody wrote
+                // down: some draw has to lead to what was decided.
+                let was = recorded(row);
+                let draws = (0..DRAWS).map(|n| decide(n.wrapping_mul(SPREAD)));
+                let mut same = draws.filter(|drawn| today(definition, drawn) == was);
+                same.next().unwrap_or_else(|| decide(0))
             }
         };
         let (was, is) = (recorded(row), today(definition, &transition));
@@ -189,6 +204,7 @@ const MUST: &[&str] = &[
     "reply do rejected",
     "reply do retry",
     "reply do waiting",
+    "reply probe unknown",
     "reply undo done",
     "ends completed",
     "ends compensated",
