@@ -145,7 +145,7 @@ impl Judge {
             .applied
             .first()
             .and_then(|one| one.log.code.as_deref());
-        if before.flags.paused && first != Some("resume") {
+        if before.flags.paused && !matches!(first, Some("resume" | "pause")) {
             let what = "it was moved while it was paused".to_owned();
             self.fail("bounded-work", order, what);
         }

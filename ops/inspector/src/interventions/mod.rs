@@ -252,6 +252,11 @@ fn refuse_early(
     if saga.flags.held {
         return Err(no("it is held: the running version cannot read it"));
     }
+    match intervention {
+        Intervention::Pause if saga.flags.paused => return Err(no("it is paused already")),
+        Intervention::Resume if !saga.flags.paused => return Err(no("it is not paused")),
+        _ => {}
+    }
     let input = match intervention {
         // Younger than whatever was applied.
         Intervention::Pause => Input::Act(Action::Pause { audit: i64::MAX }),

@@ -8,29 +8,33 @@
 //! The race: a signal may be applied twice, by an owner that stalled before it could write, after another
 //! one has applied it and the resume that followed. A pause that came again would stop the saga with
 //! nobody knowing. So each says which row of the audit log it is, and the saga remembers the last one:
-//! whatever is not younger was applied.
+//! whatever is not younger was applied. And what is younger is always written, even if nothing changes:
+//! an owner may not know that another one has paused the saga, and would lose the resume; the write finds
+//! out.
 
 use super::{Illegal, draft::Draft};
 use contract::planted::{Bug, planted};
 
 impl Draft<'_> {
     pub(super) fn pause_saga(&mut self, audit: i64) -> Result<(), Illegal> {
-        if self.next.flags.paused || self.was_applied(audit) {
+        if self.was_applied(audit) {
             return Err(Illegal::NothingToDo);
         }
         self.next.flags.paused = true;
-        self.next.paused_at = Some(self.now.ms);
+        self.next.paused_at.get_or_insert(self.now.ms);
         self.next.pause_audit = Some(audit);
         Ok(())
     }
 
     pub(super) fn resume_saga(&mut self, audit: i64) -> Result<(), Illegal> {
-        if !self.next.flags.paused || self.was_applied(audit) {
+        if self.was_applied(audit) {
             return Err(Illegal::NothingToDo);
         }
-        self.next.flags.paused = false;
-        let since = self.next.paused_at.take().unwrap_or(self.now.ms);
         self.next.pause_audit = Some(audit);
+        let Some(since) = self.next.paused_at.take() else {
+            return Ok(());
+        };
+        self.next.flags.paused = false;
         let by = self.now.ms.saturating_sub(since).max(0);
         let by = if planted(Bug::PauseTakesTime) { 0 } else { by };
         let later = |at: i64| at.saturating_add(by);
