@@ -333,7 +333,8 @@ impl Faults {
         self.hits.insert(subject.identity, hits + 1);
         let choice = (chance & 0xff) as usize;
         let ms = 100 + (chance >> 8) as u64 % 1_900;
-        // A refund that fails is left to plans: it is work for a person, which no seed should make.
+        // A refund that is pending or fails is left to plans: it takes time, or is work for a person, which no
+        // seed should make.
         let all = [
             Fault::Slow { ms },
             Fault::RateLimit,
@@ -343,7 +344,6 @@ impl Faults {
             Fault::TimeoutAfter,
             Fault::ResetAfter,
             Fault::Stale,
-            Fault::RefundPending { ms },
             Fault::Duplicate,
             Fault::Late { ms },
             Fault::Missing,
