@@ -2,7 +2,10 @@
 //! next. Whoever tells us something is answered after the commit; the owner's nudge follows.
 
 use crate::http::ApiError;
-use contract::ProblemCode;
+use contract::{
+    ProblemCode,
+    crash::{self, Gateway, Point},
+};
 use database::Pool;
 use engine::{Client, NewSignal, Told};
 use runtime::batch::{BatchError, Batcher, Options};
@@ -57,6 +60,7 @@ impl Signals {
 async fn write(pool: &Pool, client: &Client, signals: Vec<NewSignal>) -> Vec<Option<bool>> {
     match store(pool, &signals).await {
         Ok(told) => {
+            crash::at(Point::Gateway(Gateway::SignalAfterCommit));
             // One that does not wait has an answer of its own on the way, and its owner looks anyway.
             client.nudge(told.iter().copied().filter(|told| told.waits));
             let told: HashSet<_> = told.iter().map(|told| told.signal).collect();
@@ -72,5 +76,6 @@ async fn write(pool: &Pool, client: &Client, signals: Vec<NewSignal>) -> Vec<Opt
 
 async fn store(pool: &Pool, signals: &[NewSignal]) -> Result<Vec<Told>, database::Error> {
     let mut connection = pool.get().await?;
+    crash::at(Point::Gateway(Gateway::SignalBeforeCommit));
     engine::signal(&mut connection, signals).await
 }

@@ -127,13 +127,31 @@ impl Provider {
     /// # Panics
     /// When the simulator refuses the plan.
     pub async fn plan_for(&self, matching: &Value, on: &str, fault: &Value, times: u32) {
-        let plan = json!({ "match": matching, "on": on, "fault": fault, "times": times });
+        self.plan_as(&json!({ "match": matching, "on": on, "fault": fault, "times": times }))
+            .await;
+    }
+
+    /// Plans a fault, in the simulator's own words.
+    ///
+    /// # Panics
+    /// When the simulator refuses the plan.
+    pub async fn plan_as(&self, plan: &Value) {
         let request = self
             .http
             .post(format!("{}/_sim/faults", self.url))
-            .json(&plan);
+            .json(plan);
         let answer = request.send().await.expect("the simulator answers");
         assert_eq!(answer.status(), 201, "{:?}", answer.text().await);
+    }
+
+    /// Forgets every plan.
+    ///
+    /// # Panics
+    /// When the simulator does not answer.
+    pub async fn forget_plans(&self) {
+        let request = self.http.delete(format!("{}/_sim/faults", self.url));
+        let answer = request.send().await.expect("the simulator answers");
+        assert!(answer.status().is_success(), "{answer:?}");
     }
 
     /// How many plans are still to hit.

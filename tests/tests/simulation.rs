@@ -2,22 +2,35 @@
 //! promise that it breaks.
 
 use std::process::Command;
-use tests::simulation::{Coverage, Setting, bugs, run};
+use tests::simulation::{Coverage, Mix, Race, Setting, bugs, run};
 
 /// Worlds of the short campaign; the long one is `cargo run -p tests --bin simulate`.
 const SEEDS: u64 = 250;
+/// Races of payments against the end of their time; more: `simulate --races --seeds 1000`.
+const RACES: u64 = 1_000;
 /// A bug shows within so many worlds.
 const CAUGHT_WITHIN: u64 = 200;
 /// A bug that another protection covers does not show in so many.
 const COVERED_FOR: u64 = 60;
 
 fn world(seed: u64, story: bool) -> Setting {
-    let (sagas, mix) = (12, None);
+    let (sagas, mix, race) = (12, None, None);
     Setting {
         seed,
         sagas,
         mix,
+        race,
         story,
+    }
+}
+
+/// Every payment succeeds about when its time ends; in every other world nothing else goes wrong.
+fn races(seed: u64, story: bool) -> Setting {
+    let calm = seed.is_multiple_of(2);
+    Setting {
+        mix: calm.then(Mix::none),
+        race: Some(Race::of(seed)),
+        ..world(seed, story)
     }
 }
 
@@ -34,6 +47,26 @@ fn every_promise_is_kept_in_every_world() {
     }
     let missing = reached.missing();
     assert!(missing.is_empty(), "never reached: {missing:?}");
+}
+
+/// A payment that succeeds when its time ends is tickets or the money back: never both, never neither.
+#[test]
+fn payments_race_against_the_end_of_their_time() {
+    let mut reached = Coverage::default();
+    let mut seed = 0;
+    while reached.all_races() < RACES {
+        seed += 1;
+        let outcome = run(&races(seed, false));
+        if let Some(broken) = outcome.violation {
+            let story = run(&races(seed, true)).story.join("\n");
+            panic!("{story}\nseed {seed} breaks {broken:?}");
+        }
+        reached.add(&outcome.coverage);
+    }
+    for end in ["tickets", "money back", "never charged"] {
+        let share = reached.races(end) * 20 / reached.all_races();
+        assert!(share > 0, "{end}: {:#?}", reached.lines());
+    }
 }
 
 #[test]
@@ -67,7 +100,7 @@ fn what_another_protection_covers_is_harmless_alone() {
 }
 
 #[test]
-fn no_bug_is_built_into_the_binary() {
+fn no_bug_and_no_place_to_die_is_built_into_the_binary() {
     let features = |package: &str| {
         let output = Command::new(env!("CARGO"))
             .args([
@@ -83,10 +116,13 @@ fn no_bug_is_built_into_the_binary() {
         assert!(output.status.success(), "cargo tree -p {package}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let planted = "contract feature \"planted\"";
-    assert!(
-        features("tests").contains(planted),
-        "this test looks for the wrong thing"
-    );
-    assert!(!features("guichet").contains(planted));
+    let (tests, binary) = (features("tests"), features("guichet"));
+    for feature in ["planted", "crash-points"] {
+        let feature = format!("contract feature \"{feature}\"");
+        assert!(
+            tests.contains(&feature),
+            "this test looks for the wrong thing"
+        );
+        assert!(!binary.contains(&feature), "{feature}");
+    }
 }

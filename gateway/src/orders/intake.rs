@@ -5,7 +5,10 @@ use super::{
     store::{InsertOrders, NewOrder, ReadKeys},
 };
 use crate::http::ApiError;
-use contract::{OrderId, ProblemCode};
+use contract::{
+    OrderId, ProblemCode,
+    crash::{self, Gateway, Point},
+};
 use database::Pool;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use engine::{Client, NewSaga, Started};
@@ -234,9 +237,11 @@ impl Store {
                     true => None,
                     false => Some(client.start(connection, &new).await?),
                 };
+                crash::at(Point::Gateway(Gateway::BeforeCommit));
                 Ok((placed.into_iter().collect(), started))
             })
             .await?;
+        crash::at(Point::Gateway(Gateway::AfterCommit));
         if let Some(started) = started {
             let new = i64::try_from(placed.len()).unwrap_or(i64::MAX);
             self.load.send_modify(|load| {

@@ -16,7 +16,10 @@ use crate::{
     routes::with,
 };
 use chrono::DateTime;
-use contract::{OrderId, ProblemCode};
+use contract::{
+    OrderId, ProblemCode,
+    crash::{self, Gateway, Point},
+};
 use http::{HeaderValue, Method, StatusCode, header};
 use std::sync::Arc;
 use utoipa::OpenApi;
@@ -165,6 +168,7 @@ async fn place(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
                 Some(priced) => priced,
                 None => app.orders.priced(&app.pool, taken_id).await?,
             };
+            crash::at(Point::Gateway(Gateway::BeforeAnswer));
             let placed = PlacedOrder::of(taken_id, app.orders.tokens.of(taken_id), priced);
             let location = HeaderValue::try_from(format!("/v1/orders/{taken_id}"));
             let location = location.expect("a UUID is legal in a header");

@@ -13,10 +13,17 @@ use runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Failure;
+use crate::{crash, failure::Failure};
 
 /// The variable that names the configuration's file.
 pub(crate) const CONFIG_VARIABLE: &str = "GUICHET_CONFIG";
+
+/// The variables that are none of a section.
+const ALLOWED: &[&str] = if contract::crash::BUILT_IN {
+    &[CONFIG_VARIABLE, crash::VARIABLE]
+} else {
+    &[CONFIG_VARIABLE]
+};
 
 /// All sections.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -149,7 +156,7 @@ fn read(
     sections: &[&str],
 ) -> Result<Config, ConfigErrors> {
     let in_use = |section: &str| section == "log" || sections.contains(&section);
-    config::load(file, env, &[CONFIG_VARIABLE], in_use)
+    config::load(file, env, ALLOWED, in_use)
 }
 
 /// What somebody who uses these sections is told of an environment.

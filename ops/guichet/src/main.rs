@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod crash;
 mod demo;
 mod failure;
 mod operator;
@@ -24,13 +25,20 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    match crash::from_environment() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(failure) => return told(&failure),
+    }
     match run(Cli::parse()) {
         Ok(code) => code,
-        Err(failure) => {
-            eprintln!("guichet: {failure}");
-            ExitCode::from(failure.exit())
-        }
+        Err(failure) => told(&failure),
     }
+}
+
+fn told(failure: &Failure) -> ExitCode {
+    eprintln!("guichet: {failure}");
+    ExitCode::from(failure.exit())
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {

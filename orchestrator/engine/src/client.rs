@@ -5,7 +5,10 @@ use crate::{
     start, trace,
 };
 use bus::Bus;
-use contract::{Event, MessageId, SagaId, Signal};
+use contract::{
+    Event, MessageId, SagaId, Signal,
+    crash::{self, Gateway, Point},
+};
 use database::{Clock, Connection, Pool};
 use diesel_async::RunQueryDsl;
 use saga::{Definition, Now};
@@ -144,7 +147,9 @@ impl Client {
             .iter()
             .map(|c| (c.saga_id, c.traceparent))
             .collect();
+        crash::at(Point::Gateway(Gateway::BeforeFirstCommand));
         let results = inner.bus.publish_commands(commands).await;
+        crash::at(Point::Gateway(Gateway::AfterFirstCommand));
         for ((saga_id, trace), result) in about.into_iter().zip(results) {
             if let Err(error) = result {
                 METRICS.unpublished.inc();

@@ -2,7 +2,7 @@
 //! change under the sagas that run by it.
 
 use crate::{RetryPolicy, Steps};
-use contract::{Refusal, StepName};
+use contract::{Refusal, StepKind, StepName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -63,6 +63,16 @@ impl StepDefinition {
     fn input_is_short(&self) -> bool {
         let input = self.input.as_ref();
         input.is_none_or(|input| input.to_string().len() <= INPUT_MAX_BYTES)
+    }
+}
+
+impl StepDefinition {
+    /// The kinds of commands that it can get: what is never taken back gets no undo, and only what is
+    /// asked about by reading gets a probe.
+    pub fn kinds(&self) -> impl Iterator<Item = StepKind> + use<> {
+        let undo = (self.class != Class::Retriable).then_some(StepKind::Undo);
+        let probe = (self.probe_mode == ProbeMode::Read).then_some(StepKind::Probe);
+        [Some(StepKind::Do), undo, probe].into_iter().flatten()
     }
 }
 

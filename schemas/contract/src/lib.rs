@@ -8,6 +8,7 @@
 //! it anywhere.
 
 pub mod batch;
+pub mod crash;
 pub mod document;
 pub mod id;
 pub mod message;

@@ -151,6 +151,7 @@ pub fn catch(planted: &Planted, seeds: u64) -> Option<Caught> {
             seed,
             sagas: SAGAS,
             mix,
+            race: None,
             story: false,
         };
         if let Some(violation) = run(&setting).violation {

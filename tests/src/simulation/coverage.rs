@@ -15,6 +15,7 @@ pub struct Coverage {
     ends: BTreeMap<(&'static str, i16), u64>,
     /// What became of captures.
     captures: BTreeMap<&'static str, u64>,
+    races: BTreeMap<&'static str, u64>,
     /// Sagas in all.
     pub sagas: u64,
 }
@@ -150,6 +151,22 @@ impl Coverage {
         *self.ends.entry((name, saga.definition)).or_default() += 1;
     }
 
+    pub(super) fn race(&mut self, end: &'static str) {
+        *self.races.entry(end).or_default() += 1;
+    }
+
+    /// How many races ended in which way.
+    #[must_use]
+    pub fn races(&self, end: &str) -> u64 {
+        self.races.get(end).copied().unwrap_or(0)
+    }
+
+    /// How many races there were.
+    #[must_use]
+    pub fn all_races(&self) -> u64 {
+        self.races.values().sum()
+    }
+
     /// Adds another world's.
     pub fn add(&mut self, other: &Self) {
         for (key, count) in &other.inputs {
@@ -166,6 +183,9 @@ impl Coverage {
         }
         for (key, count) in &other.captures {
             *self.captures.entry(key).or_default() += count;
+        }
+        for (key, count) in &other.races {
+            *self.races.entry(key).or_default() += count;
         }
         self.sagas += other.sagas;
     }
@@ -220,11 +240,16 @@ impl Coverage {
             .captures
             .iter()
             .map(|(name, n)| format!("{n:>10}  capture x {name}"));
+        let races = self
+            .races
+            .iter()
+            .map(|(name, n)| format!("{n:>10}  race: {name}"));
         inputs
             .chain(refused)
             .chain(faults)
             .chain(ends)
             .chain(captures)
+            .chain(races)
             .collect()
     }
 }

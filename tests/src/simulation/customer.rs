@@ -87,6 +87,8 @@ pub(super) struct Order {
     pub(super) paused: bool,
     /// It is placed when nothing goes wrong any more, so it gets what its customer deserves.
     pub(super) calm: bool,
+    /// Its payment succeeds when its time ends.
+    pub(super) races: bool,
     /// Its payments at the provider.
     pub(super) payments: Vec<Payment>,
 }
@@ -213,6 +215,7 @@ impl Order {
             mail_refused: rng.chance(100),
             paused: false,
             calm,
+            races: false,
             payments: Vec::new(),
         }
     }

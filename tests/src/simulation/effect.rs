@@ -195,9 +195,11 @@ impl World {
             };
             return self.work(w, 5, Work::Hear(id, refused(&request, busy)));
         }
-        let way = match self.strikes(Fault::RequestLate) {
-            true => self.rng.range(100, 90_000),
-            false => self.rng.range(1, 8),
+        let late = self.strikes(Fault::RequestLate);
+        let way = match self.race_of(order, &request) {
+            Some(ms) => ms,
+            None if late => self.rng.range(100, 90_000),
+            None => self.rng.range(1, 8),
         };
         let lost = self.strikes(Fault::AnswerLost) || way >= REQUEST_TIMEOUT_MS;
         if lost {
@@ -209,6 +211,12 @@ impl World {
         }
         let asker = (!lost).then_some((w, self.workers[w].life, id));
         self.after(way, Event::Request(order, request, asker));
+    }
+
+    /// A card that pays at once races on the way to the provider, and a slow one at its bank.
+    fn race_of(&mut self, order: usize, request: &Request) -> Option<i64> {
+        let races = matches!(request, Request::Confirm(_)) && self.orders[order].card == Card::Good;
+        if races { self.race_ms(order) } else { None }
     }
 
     /// A request reaches the provider, whatever became of who sent it.
@@ -248,7 +256,8 @@ impl World {
             && let Some(Stand::Thinking | Stand::Challenged) =
                 self.orders[order].payments.get(at).map(|p| p.stand)
         {
-            let after = self.rng.range(100, 40_000);
+            let after = self.race_ms(order);
+            let after = after.unwrap_or_else(|| self.rng.range(100, 40_000));
             self.after(after, Event::Bank(order, at));
         }
         self.effect(order, 2);

@@ -19,6 +19,7 @@ mod local;
 mod orchestrator;
 mod outside;
 mod provider;
+mod race;
 mod rng;
 mod settling;
 mod weather;
@@ -28,6 +29,7 @@ mod world;
 pub use coverage::Coverage;
 pub use fault::{Fault, Mix};
 pub use judge::Violation;
+pub use race::Race;
 pub use world::Setting;
 
 /// What came of a seed.
@@ -47,6 +49,7 @@ pub fn run(setting: &Setting) -> Outcome {
     let mut world = world::World::new(setting);
     world.run();
     world.coverage.sagas = world.orders.len() as u64;
+    world.count_races();
     let order = world
         .judge
         .violation

@@ -74,14 +74,14 @@ pub(super) struct Orchestrator {
 }
 
 impl Orchestrator {
-    pub(super) fn new(now: i64) -> Self {
+    pub(super) fn new(now: i64, definitions: Definitions) -> Self {
         Self {
             up: false,
             life: 0,
             stalled_until: 0,
             next_tick: now,
             renewed: now,
-            owner: Owner::new(Definitions::ours()),
+            owner: Owner::new(definitions),
             base: 0,
             seed: 0,
             session: None,
@@ -135,7 +135,7 @@ impl World {
 
     pub(super) fn start_orchestrator(&mut self, i: usize) {
         let life = self.orchestrators[i].life + 1;
-        let mut new = Orchestrator::new(self.now);
+        let mut new = Orchestrator::new(self.now, self.definitions.clone());
         new.life = life;
         new.up = true;
         new.base = self.db_offset;

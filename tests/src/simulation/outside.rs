@@ -23,6 +23,15 @@ impl World {
         // Whoever stalls when nothing goes wrong any more has still to wake up.
         let calm = self.healed_at.is_some_and(|at| self.now >= at);
         let mut order = Order::draw(&mut self.rng, self.now, calm, &self.offers, ends, refuses);
+        if self.race.is_some() {
+            order.calm = false; // its time may end first
+            order.fraud = Fraud::Accept;
+            order.card = if number.is_multiple_of(2) {
+                Card::Slow
+            } else {
+                Card::Good
+            };
+        }
         let id = saga_id(number, self.now);
         Arc::make_mut(&mut order.view).id = OrderId(id.0);
         tell!(

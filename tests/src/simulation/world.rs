@@ -10,6 +10,7 @@ use super::{
     judge::{Judge, Violation},
     orchestrator::{Act, Orchestrator},
     provider::Request,
+    race::{self, Race},
     rng::Rng,
     worker::{Work, Worker},
 };
@@ -88,6 +89,8 @@ pub struct Setting {
     pub sagas: usize,
     /// The faults; the seed draws them if none are given.
     pub mix: Option<Mix>,
+    /// What every payment races against, if anything.
+    pub race: Option<Race>,
     /// Whether to write the story down.
     pub story: bool,
 }
@@ -106,7 +109,8 @@ pub(super) struct World {
     pub(super) orders: Vec<Order>,
     pub(super) orchestrators: [Orchestrator; 2],
     pub(super) workers: [Worker; 2],
-    definitions: Definitions,
+    pub(super) definitions: Definitions,
+    pub(super) race: Option<Race>,
     pub(super) judge: Judge,
     pub(super) coverage: Coverage,
     pub(super) healed: bool,
@@ -146,6 +150,7 @@ impl World {
             .iter()
             .map(|id| (*id, rng.range(wanted / 3, wanted * 2) + 1));
         let db = Database::new(stock.collect::<Vec<_>>());
+        let definitions = race::definitions(setting.race);
         let mut world = Self {
             now: BEGIN,
             mix,
@@ -154,9 +159,10 @@ impl World {
             db_offset: 0,
             broker: Broker::default(),
             orders: Vec::with_capacity(setting.sagas),
-            orchestrators: [0, 1].map(|_| Orchestrator::new(BEGIN)),
+            orchestrators: [0, 1].map(|_| Orchestrator::new(BEGIN, definitions.clone())),
             workers: [0, 1].map(|_| Worker::new()),
-            definitions: Definitions::ours(),
+            definitions,
+            race: setting.race,
             judge: Judge::default(),
             coverage: Coverage::default(),
             healed: calm,

@@ -24,6 +24,10 @@ pub struct Settings {
     pub pay_timeout_ms: u64,
     /// The version of the orders that its first gateway takes.
     pub version: i16,
+    /// What orders can run by, unless the roles are processes.
+    pub definitions: Definitions,
+    /// How much a worker takes on at once, unless it is a process.
+    pub worker: workers::Config,
 }
 
 impl Default for Settings {
@@ -31,6 +35,8 @@ impl Default for Settings {
         Self {
             pay_timeout_ms: 5_000,
             version: 1,
+            definitions: Definitions::ours(),
+            worker: workers::Config::default(),
         }
     }
 }
@@ -56,7 +62,7 @@ impl Ground {
     pub(crate) async fn lay(settings: Settings, provider_url: String) -> Self {
         let database = TestDatabase::create().await;
         let mut connection = database.connection().await;
-        register(&mut connection, &Definitions::ours())
+        register(&mut connection, &settings.definitions)
             .await
             .expect("the definitions are new");
         let filled = connection.batch_execute(&catalogue::sql()).await;
@@ -74,6 +80,12 @@ impl Ground {
             folder,
             database,
         }
+    }
+
+    /// What orders run by.
+    #[must_use]
+    pub fn definitions(&self) -> Definitions {
+        self.settings.definitions.clone()
     }
 
     /// A file in the test's own folder.

@@ -1,7 +1,7 @@
 //! What the books say: the rows of the database and the payment provider's own ledger.
 
 use super::{catalogue::Offer, until};
-use crate::provider::Provider;
+use crate::provider::{Balance, Provider};
 use contract::{EventId, OrderId, Outcome, StepKind, StepName, TicketId};
 use database::Pool;
 use diesel::sql_types::{
@@ -57,6 +57,15 @@ database::statement! {
 
 database::statement! {
     struct ReadOrders {} -> (SqlUuid,) = "SELECT id FROM orders ORDER BY id"
+}
+
+database::statement! {
+    struct ReadLive {} -> (BigInt,) = "SELECT count(*) FROM sagas WHERE NOT ended"
+}
+
+database::statement! {
+    struct ReadDone { step: String => Text } -> (BigInt,) =
+    "SELECT count(*) FROM effects WHERE step = {step} AND state = 2"
 }
 
 database::statement! {
@@ -157,13 +166,18 @@ fn ticket(row: TicketRow) -> Ticket {
 pub struct Judge {
     pool: Pool,
     provider: Arc<Provider>,
+    definitions: Definitions,
 }
 
 const READABLE: &str = "the database answers";
 
 impl Judge {
-    pub(crate) fn new(pool: Pool, provider: Arc<Provider>) -> Self {
-        Self { pool, provider }
+    pub(crate) fn new(pool: Pool, provider: Arc<Provider>, definitions: Definitions) -> Self {
+        Self {
+            pool,
+            provider,
+            definitions,
+        }
     }
 
     async fn connection(&self) -> impl std::ops::DerefMut<Target = database::Connection> {
@@ -185,7 +199,7 @@ impl Judge {
     /// When there is none.
     pub async fn saga(&self, order: OrderId) -> SagaView {
         let mut connection = self.connection().await;
-        let read = engine::view::read(&mut connection, &Definitions::ours(), order.into()).await;
+        let read = engine::view::read(&mut connection, &self.definitions, order.into()).await;
         read.expect(READABLE).expect("the order has a saga")
     }
 
@@ -309,6 +323,32 @@ impl Judge {
         count > 0
     }
 
+    /// How many sagas have not ended.
+    ///
+    /// # Panics
+    /// When the database does not answer.
+    pub async fn live(&self) -> i64 {
+        let mut connection = self.connection().await;
+        let (live,): (i64,) = ReadLive {}
+            .get_result(&mut connection)
+            .await
+            .expect(READABLE);
+        live
+    }
+
+    /// How many orders' effects of a step are done.
+    ///
+    /// # Panics
+    /// When the database does not answer.
+    pub async fn done(&self, step: &StepName) -> i64 {
+        let read = ReadDone {
+            step: step.to_string(),
+        };
+        let mut connection = self.connection().await;
+        let (done,): (i64,) = read.get_result(&mut connection).await.expect(READABLE);
+        done
+    }
+
     /// All orders there are.
     ///
     /// # Panics
@@ -326,21 +366,38 @@ impl Judge {
     /// When anything is wrong.
     pub async fn verdict(&self) {
         for order in self.orders().await {
-            let saga = self.at_rest(order).await;
-            let balance = self.provider.balance(order.0).await;
-            let mut story = tell(&saga);
-            let _ = write!(story, "{balance:?}");
-            assert!(balance.captures <= 1, "captured twice: {order}\n{story}");
-            let kept = balance.captured_minor - balance.refunded_minor;
-            let tickets = self.tickets(order).await;
-            let valid = tickets
-                .iter()
-                .filter(|ticket| !ticket.revoked && !ticket.companion);
-            let price: i64 = valid.map(|ticket| ticket.amount_minor).sum();
-            assert_eq!(kept, price, "money-iff-ticket: {order}\n{story}");
-            let sold = saga.instance.state == State::Completed;
-            assert_eq!(price > 0, sold, "{order}\n{story}");
+            self.verdict_of(order).await;
         }
+        self.check_finds_nothing().await;
+    }
+
+    /// The same of one order, by itself.
+    ///
+    /// # Panics
+    /// As [`Self::verdict`].
+    pub async fn verdict_of(&self, order: OrderId) -> (State, Balance) {
+        let saga = self.at_rest(order).await;
+        let balance = self.provider.balance(order.0).await;
+        let mut story = tell(&saga);
+        let _ = write!(story, "{balance:?}");
+        assert!(balance.captures <= 1, "captured twice: {order}\n{story}");
+        let kept = balance.captured_minor - balance.refunded_minor;
+        let tickets = self.tickets(order).await;
+        let valid = tickets
+            .iter()
+            .filter(|ticket| !ticket.revoked && !ticket.companion);
+        let price: i64 = valid.map(|ticket| ticket.amount_minor).sum();
+        assert_eq!(kept, price, "money-iff-ticket: {order}\n{story}");
+        let sold = saga.instance.state == State::Completed;
+        assert_eq!(price > 0, sold, "{order}\n{story}");
+        (saga.instance.state, balance)
+    }
+
+    /// `guichet check` finds nothing.
+    ///
+    /// # Panics
+    /// When it does.
+    pub async fn check_finds_nothing(&self) {
         let report = self.check().await;
         assert!(report.findings.is_empty(), "{:#?}", report.findings);
         assert!(report.apart.is_empty(), "{:#?}", report.apart);

@@ -5,6 +5,7 @@
 //! out. [`Processes`] runs those of the real binary, which can be killed.
 
 pub mod catalogue;
+pub mod crashes;
 pub mod ground;
 pub mod judge;
 pub mod processes;
@@ -98,7 +99,7 @@ impl World {
         let gateway = roles::gateway(&ground, pool.clone(), listener).await;
         Self {
             shop: Shop::at(&url),
-            judge: Judge::new(pool, Arc::clone(&provider)),
+            judge: Judge::new(pool, Arc::clone(&provider), ground.definitions()),
             roles: vec![gateway],
             provider,
             ground,

@@ -7,7 +7,7 @@ use std::{
     fs::File,
     net::TcpListener,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -102,7 +102,11 @@ impl Processes {
         std::fs::create_dir(ground.path("mail")).expect("the folder is writable");
         Self {
             shop: Shop::at(&format!("http://127.0.0.1:{gateway}")),
-            judge: Judge::new(ground.database.pool(), Arc::clone(&provider)),
+            judge: Judge::new(
+                ground.database.pool(),
+                Arc::clone(&provider),
+                ground.definitions(),
+            ),
             ports: Name::ALL.map(|name| (name, free_port())).into(),
             environment,
             running: BTreeMap::new(),
@@ -171,6 +175,20 @@ impl Processes {
     pub async fn restart_with(&mut self, name: Name, special: &[(&str, String)]) {
         self.spawn(name, special);
         self.ready(name).await;
+    }
+
+    /// The same, without waiting: it may be about to die.
+    pub fn launch(&mut self, name: Name, special: &[(&str, String)]) {
+        self.spawn(name, special);
+    }
+
+    /// How a role has ended; `None` while it runs.
+    ///
+    /// # Panics
+    /// When it was never started.
+    pub fn ended(&mut self, name: Name) -> Option<ExitStatus> {
+        let child = self.running.get_mut(&name).expect("it was started");
+        child.try_wait().expect("it is our child")
     }
 
     /// What a role answers at `/readyz`: status and report; `None` when it does not answer.
@@ -310,10 +328,15 @@ fn environment(ground: &Ground, gateway: u16, psp: u16) -> BTreeMap<String, Stri
 }
 
 /// The binary of the same build as the tests.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("this program has a file");
-    let built = test.parent().and_then(|deps| deps.parent());
-    let binary = built.expect("target/PROFILE/deps").join("guichet");
+pub(super) fn binary() -> PathBuf {
+    let program = std::env::current_exe().expect("this program has a file");
+    let folder = program.parent().expect("in a folder");
+    // A test stands in target/PROFILE/deps, a program beside the binary.
+    let built = match folder.ends_with("deps") {
+        true => folder.parent().expect("target/PROFILE/deps"),
+        false => folder,
+    };
+    let binary = built.join("guichet");
     assert!(
         binary.is_file(),
         "{} is missing: run ./ops/test, or cargo build -p guichet first",

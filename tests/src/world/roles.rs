@@ -5,7 +5,7 @@ use crate::provider::WEBHOOK_SECRET;
 use bus::Bus;
 use contract::StepName;
 use database::{Clock, Pool};
-use engine::{Client, Parts, definitions::Definitions};
+use engine::{Client, Parts};
 use gateway::App;
 use runtime::health::Readiness;
 use std::{future::Future, time::Duration};
@@ -95,7 +95,7 @@ pub async fn gateway(ground: &Ground, pool: Pool, listener: TcpListener) -> Role
 /// When it cannot be started.
 pub async fn gateway_by(ground: &Ground, pool: Pool, listener: TcpListener, version: i16) -> Role {
     let (bus, bus_stop) = bus(ground, "gateway");
-    let definitions = Definitions::ours();
+    let definitions = ground.definitions();
     let client = Client::new(&pool, bus.clone(), &definitions, version).await;
     let client = client.expect("the definitions are there");
     let config = gateway::Config {
@@ -130,7 +130,7 @@ pub async fn orchestrator(ground: &Ground, node: &str) -> Role {
         node: node.to_owned(),
         pool: ground.database.pool(),
         bus: bus.clone(),
-        definitions: Definitions::ours(),
+        definitions: ground.definitions(),
         ready: readiness.check("orchestrator"),
     };
     let role = Role::start(bus, bus_stop, |stop| {
@@ -165,7 +165,7 @@ pub async fn worker(ground: &Ground, steps: &[StepName]) -> Role {
         incarnation: ground.incarnation,
         clock,
     };
-    let config = workers::Config::default();
+    let config = ground.settings.worker.clone();
     let role = Role::start(bus.clone(), bus_stop, |stop| {
         boxed(async move {
             let ran = workers::run(steps, context, config, stop).await;

@@ -3,7 +3,6 @@
 
 use contract::{Envelope, MessageId, OrderId, Outcome, Signal, StepKind, StepName};
 use inspector::review;
-use saga::{Class, ProbeMode};
 use serde_json::json;
 use tests::{
     provider::Balance,
@@ -16,8 +15,7 @@ use tests::{
     },
 };
 
-/// Each kind of message that an order can lead to. What is never undone gets no undo, and only what is
-/// asked about by reading gets a probe; the other steps are asked by their `do`.
+/// Each kind of message that an order can lead to.
 fn every_kind() -> Vec<Kind> {
     let statuses = [
         "pending",
@@ -30,10 +28,7 @@ fn every_kind() -> Vec<Kind> {
     let mut kinds: Vec<Kind> = statuses.map(|status| Kind::Event(status.to_owned())).into();
     kinds.push(Kind::Signal);
     for step in saga::order::v1().steps {
-        let mut asked = vec![StepKind::Do];
-        asked.extend((step.class != Class::Retriable).then_some(StepKind::Undo));
-        asked.extend((step.probe_mode == ProbeMode::Read).then_some(StepKind::Probe));
-        for kind in asked {
+        for kind in step.kinds() {
             kinds.push(Kind::Command(step.name.clone(), kind));
             kinds.push(Kind::Reply(step.name.clone(), kind));
         }

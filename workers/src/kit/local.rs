@@ -16,7 +16,10 @@ use crate::{
     },
 };
 use chrono::{DateTime, Utc};
-use contract::{Command, Incarnation, StepKind, StepName};
+use contract::{
+    Command, Incarnation, StepKind, StepName,
+    crash::{self, Work as At},
+};
 use database::{Clock, Connection, Pool};
 use diesel_async::{AsyncConnection, TransactionManager};
 use tokio_util::sync::CancellationToken;
@@ -104,10 +107,20 @@ impl<S: LocalStep> Local<S> {
         if work.claims.is_empty() {
             return Ok(Vec::new());
         }
+        crash::each(
+            work.claims
+                .iter()
+                .map(|claim| claim.command.at(At::BeforeEffect)),
+        );
         let verdicts = match kind {
             StepKind::Undo => self.step.undo(connection, &work.claims, now).await?,
             StepKind::Do | StepKind::Probe => self.step.act(connection, &work.claims, now).await?,
         };
+        crash::each(
+            work.claims
+                .iter()
+                .map(|claim| claim.command.at(At::AfterEffect)),
+        );
         if verdicts.len() != work.claims.len() {
             return Err(Error::Miscounted {
                 step: self.name.clone(),
@@ -132,7 +145,11 @@ impl<S: LocalStep> Round for Local<S> {
     ) -> Result<Vec<Verdict>, Error> {
         begin(connection).await?;
         let outcome = self.transact(connection, commands, groups).await;
-        end(connection, outcome).await
+        let commands = || groups.iter().map(|group| &commands[group.members[0]]);
+        crash::each(commands().map(|command| command.at(At::BeforeCommit)));
+        let ended = end(connection, outcome).await;
+        crash::each(commands().map(|command| command.at(At::AfterCommit)));
+        ended
     }
 }
 

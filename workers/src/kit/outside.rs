@@ -24,7 +24,10 @@ use crate::{
         plan::Group,
     },
 };
-use contract::{Command, Incarnation, SagaId, StepKind, StepName};
+use contract::{
+    Command, Incarnation, SagaId, StepKind, StepName,
+    crash::{self, Work},
+};
 use database::{Clock, Connection, Pool};
 use futures_util::FutureExt;
 use std::{
@@ -203,6 +206,7 @@ async fn effect<S: OutsideStep>(
         return Verdict::retry("order_missing", "The order is not there.");
     };
     let kind = claim.command.kind;
+    crash::at(claim.command.at(Work::BeforeEffect));
     let started = Instant::now();
     let run = async {
         match kind {
@@ -212,7 +216,9 @@ async fn effect<S: OutsideStep>(
         }
     };
     let run = tokio::time::timeout(timeout, AssertUnwindSafe(run).catch_unwind());
-    let verdict = match run.await {
+    let ran = run.await;
+    crash::at(claim.command.at(Work::AfterEffect));
+    let verdict = match ran {
         Ok(Ok(Ok(verdict))) => verdict.storable(&claim.command),
         Ok(Ok(Err(error))) => {
             tracing::warn!(error = %chain(&error), "an effect failed");
@@ -231,7 +237,10 @@ async fn effect<S: OutsideStep>(
         .effect_seconds
         .with_label_values(&[claim.command.step.as_str(), kind.name()])
         .observe(started.elapsed().as_secs_f64());
-    match ledger.settle(claim.saga_id(), kind, verdict).await {
+    crash::at(claim.command.at(Work::BeforeCommit));
+    let settled = ledger.settle(claim.saga_id(), kind, verdict).await;
+    crash::at(claim.command.at(Work::AfterCommit));
+    match settled {
         Ok(answer) => answer,
         Err(error) => {
             tracing::error!(error = %chain(&error), "a verdict cannot be recorded");

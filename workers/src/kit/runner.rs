@@ -13,7 +13,10 @@ use super::{
 };
 use crate::ledger::plan::may_acknowledge;
 use bus::{Acker, Bus, Delivery, PublishError};
-use contract::{Command, Reply, StepKind, StepName};
+use contract::{
+    Command, Reply, StepKind, StepName,
+    crash::{self, Work},
+};
 use std::{
     future::Future,
     sync::{
@@ -112,6 +115,7 @@ pub(crate) async fn run(lane: Lane, work: impl Process, bus: Bus, stop: Cancella
         {
             letters.extend(unpack(next));
         }
+        crash::each(letters.iter().map(|one| one.command.at(Work::Received)));
         in_flight.add(i64::try_from(letters.len()).unwrap_or(i64::MAX));
         while !letters.is_empty() {
             let rest = letters.split_off(letters.len().min(lane.batch_max));
@@ -163,22 +167,34 @@ async fn publish(
             replies.extend(answer.reply);
         }
         in_flight.sub(i64::try_from(count).unwrap_or(i64::MAX));
-        let published = publish_all(&bus, replies, &stop).await.is_ok();
+        crash::each(
+            replies
+                .iter()
+                .map(|(_, reply)| reply.at(Work::BeforePublish)),
+        );
+        let published = publish_all(&bus, &replies, &stop).await.is_ok();
+        crash::each(
+            replies
+                .iter()
+                .map(|(_, reply)| reply.at(Work::AfterPublish)),
+        );
         if !may_acknowledge(published) {
             continue; // unacknowledged, they come again
         }
         let ackers = tickets.iter().filter_map(|ticket| ticket.close_one());
+        crash::each(replies.iter().map(|(_, reply)| reply.at(Work::BeforeAck)));
         Acker::ack_all(ackers).await;
+        crash::each(replies.iter().map(|(_, reply)| reply.at(Work::AfterAck)));
     }
 }
 
 async fn publish_all(
     bus: &Bus,
-    replies: Vec<(String, Reply)>,
+    replies: &[(String, Reply)],
     stop: &CancellationToken,
 ) -> Result<(), PublishError> {
     loop {
-        let error = match bus.publish_replies(replies.clone()).await {
+        let error = match bus.publish_replies(replies.to_vec()).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -199,10 +215,13 @@ async fn publish_all(
 
 /// One reply cannot be written: the others go, and it is logged and left out (its command would
 /// only come again and end here again).
-async fn publish_each(bus: &Bus, replies: Vec<(String, Reply)>) -> Result<(), PublishError> {
+async fn publish_each(bus: &Bus, replies: &[(String, Reply)]) -> Result<(), PublishError> {
     for (queue, reply) in replies {
         let (saga_id, trace_id) = (reply.saga_id, reply.traceparent.trace_id());
-        match bus.publish_replies(vec![(queue, reply)]).await {
+        match bus
+            .publish_replies(vec![(queue.clone(), reply.clone())])
+            .await
+        {
             Ok(()) => {}
             Err(PublishError::Unwritable) => {
                 tracing::error!(%saga_id, trace_id, "a reply cannot be written and is dropped");

@@ -9,7 +9,10 @@ use crate::{
     kit::{Claim, Verdict},
 };
 use chrono::{DateTime, Utc};
-use contract::{Command, SagaId, StepKind, StepName};
+use contract::{
+    Command, SagaId, StepKind, StepName,
+    crash::{self, Point, Work},
+};
 use database::{Clock, Connection};
 use std::collections::HashSet;
 
@@ -20,6 +23,15 @@ pub(crate) enum Opened {
     Work(Box<Claim>),
     /// Answer this.
     Answer(Verdict),
+}
+
+impl Opened {
+    fn claimed(&self) -> Option<Point<'_>> {
+        match self {
+            Self::Work(claim) => Some(claim.command.at(Work::Claimed)),
+            Self::Answer(_) => None,
+        }
+    }
 }
 
 /// Opens a round inside a transaction. The rows stay locked until it ends.
@@ -82,6 +94,7 @@ pub(crate) async fn open(
         });
     }
     sql::change(connection, step, fences, now).await?;
+    crash::each(opened.iter().filter_map(Opened::claimed));
     Ok(opened)
 }
 

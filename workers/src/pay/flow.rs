@@ -14,6 +14,7 @@ use crate::{
 };
 use contract::{
     OrderId, Refusal,
+    crash::{self, Point, Request},
     planted::{Bug, planted},
 };
 
@@ -282,6 +283,7 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
             Err(other) => return Ok(Step::End(retry(&other))),
         };
         if planted(Bug::CallBeforeClaim) || ids.store(self.claim, intent.id.as_str()).await? {
+            crash::at(Point::Provider("create", Request::Stored));
             return Ok(Step::Look(Box::new(intent)));
         }
         // An undo came first, or a twin has an intent of its own in the ledger.

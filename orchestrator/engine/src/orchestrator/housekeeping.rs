@@ -12,7 +12,10 @@ use crate::{
         signal::{ForgetSignals, LookAround, MarkApplied},
     },
 };
-use contract::SagaId;
+use contract::{
+    SagaId,
+    crash::{self, Orchestrator as At, Point},
+};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -173,6 +176,7 @@ impl Orchestrator {
             return Ok(());
         }
         tracing::info!(?shards, "shards taken");
+        crash::at(Point::Orchestrator(At::LeaseAcquired));
         let mut connection = self.parts.pool.get().await?;
         // Not held before they are read: should that fail, they are taken once more.
         let rows = ReadLive { shards }.load(&mut connection).await?;
@@ -180,6 +184,7 @@ impl Orchestrator {
         self.owner.acquired(got);
         self.bind();
         let loaded = self.take_in(rows).await.into_ids();
+        crash::at(Point::Orchestrator(At::SagasLoaded));
         tracing::info!(sagas = loaded.len(), "live sagas loaded");
         self.send_again(loaded, "loaded").await;
         Ok(())

@@ -22,7 +22,10 @@ mod settle;
 
 use crate::{Config, Error, Owner, client, definitions::Definitions, metrics::METRICS};
 use bus::{Acker, Bus, ReplyDelivery};
-use contract::SagaId;
+use contract::{
+    SagaId,
+    crash::{self, Orchestrator as At, Point},
+};
 use database::{Clock, Pool};
 use publish::Publisher;
 use runtime::health::Check;
@@ -188,6 +191,7 @@ impl Orchestrator {
             given.extend(delivery.replies.into_iter().map(Given::reply));
             ackers.push(delivery.acker);
         }
+        crash::each(given.iter().map(|_| Point::Orchestrator(At::Received)));
         (given, ackers, look)
     }
 

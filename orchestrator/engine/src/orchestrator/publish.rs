@@ -3,7 +3,10 @@
 
 use crate::{Config, metrics::METRICS};
 use bus::{Acker, Bus};
-use contract::{Command, Event};
+use contract::{
+    Command, Event,
+    crash::{self, Orchestrator as At, Point},
+};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -52,7 +55,7 @@ impl Publisher {
             let _permit = permit;
             bus.publish_events(outgoing.events);
             publish(&bus, outgoing.commands).await;
-            Acker::ack_all(outgoing.ackers).await;
+            acknowledge(outgoing.ackers).await;
         });
     }
 
@@ -79,10 +82,25 @@ impl Publisher {
     }
 }
 
+async fn acknowledge(ackers: Vec<Acker>) {
+    if ackers.is_empty() {
+        return;
+    }
+    crash::at(Point::Orchestrator(At::BeforeAck));
+    Acker::ack_all(ackers).await;
+    crash::at(Point::Orchestrator(At::AfterAck));
+}
+
 async fn publish(bus: &Bus, commands: Vec<Command>) {
+    if commands.is_empty() {
+        return;
+    }
+    crash::at(Point::Orchestrator(At::BeforePublish));
     let mut failed = 0_u64;
     let mut reason = None;
-    for result in bus.publish_commands(commands).await {
+    let results = bus.publish_commands(commands).await;
+    crash::at(Point::Orchestrator(At::AfterConfirm));
+    for result in results {
         if let Err(error) = result {
             failed += 1;
             reason = Some(error);

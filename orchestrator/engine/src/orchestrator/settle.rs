@@ -13,7 +13,10 @@ use crate::{
 };
 use bus::{Acker, Parked};
 use chrono::DateTime;
-use contract::{Envelope, Event, MessageId, Reply, SagaId};
+use contract::{
+    Envelope, Event, MessageId, Reply, SagaId,
+    crash::{self, Orchestrator as At, Point},
+};
 use diesel_async::RunQueryDsl;
 use saga::{Definition, Illegal, Input, Now, Plan, Settlement, Write};
 use serde_json::Value;
@@ -176,7 +179,9 @@ impl Orchestrator {
             .collect();
         let writes: Vec<&Write> = plan.writes.iter().collect();
         let mut connection = self.parts.pool.get().await?;
+        crash::at(Point::Orchestrator(At::BeforeCommit));
         let moved: Vec<(Uuid, i64)> = Advance::of(&writes, &notes).load(&mut connection).await?;
+        crash::at(Point::Orchestrator(At::AfterCommit));
         if let Some((_, now_ms)) = moved.last() {
             self.clock.observe(*now_ms);
         }
@@ -270,6 +275,7 @@ impl Orchestrator {
         if ids.is_empty() {
             return;
         }
+        crash::at(Point::Orchestrator(At::SignalApplied));
         let marked = async {
             let mut connection = self.parts.pool.get().await?;
             MarkApplied { ids }.execute(&mut connection).await?;
@@ -279,6 +285,7 @@ impl Orchestrator {
             // They come again, and are late then.
             tracing::warn!(%error, "signals could not be marked as applied");
         }
+        crash::at(Point::Orchestrator(At::SignalMarked));
     }
 
     /// A reply for a saga that does not exist at all is parked: it is from somewhere else.

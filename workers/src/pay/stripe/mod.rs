@@ -16,7 +16,10 @@ pub use model::{
 };
 
 use super::flow::Provider;
-use contract::Money;
+use contract::{
+    Money,
+    crash::{self, Point, Request},
+};
 use reqwest::{
     Method, Response,
     header::{HeaderMap, HeaderValue},
@@ -294,7 +297,9 @@ impl Client {
         sending: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let started = Instant::now();
+        crash::at(Point::Provider(operation.as_str(), Request::Before));
         let result = sending.await;
+        crash::at(Point::Provider(operation.as_str(), Request::After));
         let label = match &result {
             Ok(_) => "ok",
             Err(failure) => classify(operation, failure.answer.clone()).as_str(),

@@ -1,0 +1,92 @@
+//! Worlds of races: the success of a payment against the end of the time that it has. Each order's
+//! payment succeeds within a few seconds of that moment, on either side.
+
+use super::{customer::Stand, database::OrderRow, world::World};
+use contract::StepName;
+use engine::definitions::Definitions;
+use saga::{Definition, State};
+
+/// What a payment races against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Race {
+    /// The end of the order's time.
+    Deadline,
+    /// The end of the payment's own time, after which it is asked about.
+    Budget,
+    /// The end of the time of asking, after which it is taken back.
+    Probe,
+}
+
+impl Race {
+    /// That of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        match seed % 3 {
+            0 => Self::Deadline,
+            1 => Self::Budget,
+            _ => Self::Probe,
+        }
+    }
+}
+
+/// The payment succeeds so long before or after the moment at most.
+const NEAR_MS: i64 = 3_000;
+
+/// The order's time in worlds where it is the one that ends first.
+const SHORT_MS: u32 = 30_000;
+
+/// What the orders of a world run by: ours, or the same with less time.
+pub(super) fn definitions(race: Option<Race>) -> Definitions {
+    let short = |mut definition: Definition| {
+        if race == Some(Race::Deadline) {
+            definition.deadline_ms = SHORT_MS;
+        }
+        definition
+    };
+    Definitions::of(saga::order::versions().into_iter().map(short))
+}
+
+impl World {
+    /// In how many milliseconds an order's payment is to succeed, if it is to race.
+    pub(super) fn race_ms(&mut self, order: usize) -> Option<i64> {
+        let race = self.race?;
+        let row = &self.db.orders[order];
+        let definition = self.definition(row.saga.definition);
+        if row.saga.state != State::Running {
+            return None;
+        }
+        let pay = definition.step_named(&StepName::PAY)?;
+        let asking = i64::from(pay.probe_policy.budget_ms.unwrap_or(0));
+        let moment = match race {
+            Race::Deadline => row.saga.deadline,
+            Race::Budget => row.saga.budget_until?,
+            Race::Probe => row.saga.budget_until? + asking,
+        };
+        let near = self.rng.range(-NEAR_MS, NEAR_MS);
+        let ms = moment - self.db_now() + near;
+        self.orders[order].races = ms > 0;
+        (ms > 0).then_some(ms)
+    }
+
+    /// How the races of a world ended.
+    pub(super) fn count_races(&mut self) {
+        for (order, row) in self.orders.iter().zip(&self.db.orders) {
+            if order.races {
+                self.coverage.race(end(row, order.payments.iter()));
+            }
+        }
+    }
+}
+
+fn end<'a>(
+    row: &OrderRow,
+    mut payments: impl Iterator<Item = &'a super::customer::Payment>,
+) -> &'static str {
+    let charged = payments.any(|payment| payment.stand == Stand::Captured);
+    match row.saga.state {
+        _ if row.saga.pivot_done() => "tickets",
+        State::Compensated if charged => "money back",
+        State::Compensated => "never charged",
+        _ => "a person decides",
+    }
+}

@@ -1,0 +1,270 @@
+//! Processes that die at a named place (`contract::crash`), and orders of every kind that go through
+//! them meanwhile.
+//!
+//! One world serves many places. For each, the role that has it is started anew, told to die there;
+//! orders are placed until it does; it is started again without being told, as a supervisor would; and
+//! every order has to end as it should, as if nothing had happened.
+
+use super::{
+    Judge, PATIENCE, Placed, Processes, Shop, Wish,
+    catalogue::{DIVING_A, DIVING_B},
+    judge::times,
+    processes::{Name, binary},
+    until,
+};
+use crate::provider::Provider;
+use contract::{OrderId, Outcome, StepKind, StepName};
+use std::{
+    os::unix::process::ExitStatusExt,
+    pin::pin,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::join;
+
+/// Rounds of orders within which a place has to be reached.
+const ROUNDS_MAX: u32 = 4;
+
+/// The longest that a round may take from the moment at which the dead role is ready again. A command
+/// whose first copy is lost with its sender is sent again by the saga's timer, after 5 s.
+const RECOVERY_MAX: Duration = Duration::from_secs(20);
+
+/// A place, reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Hit {
+    /// The rounds of orders that it took.
+    pub rounds: u32,
+    /// From the moment at which the dead role was ready again until the last order was at rest.
+    pub recovery: Duration,
+}
+
+/// The names of all places that the binary has.
+///
+/// # Panics
+/// When the binary is built without them.
+#[must_use]
+pub fn places() -> Vec<String> {
+    let output = Command::new(binary())
+        .env("GUICHET_CRASH_AT", "list")
+        .arg("orchestrator")
+        .output()
+        .expect("the binary can be started");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let places: Vec<String> = text.lines().map(str::to_owned).collect();
+    assert!(
+        output.status.success() && places.len() > 1,
+        "{} has no crash points: run ./ops/test, or cargo build -p guichet --features crash-points first",
+        binary().display()
+    );
+    places
+}
+
+/// The role that has a place.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn role_of(place: &str) -> Name {
+    match place.split('.').next() {
+        Some("worker" | "provider") => Name::Worker,
+        Some("orchestrator") => Name::Orchestrator,
+        Some("gateway") => Name::Gateway,
+        _ => panic!("{place} is of no role"),
+    }
+}
+
+/// A world in which roles die by name.
+pub struct Stage {
+    world: Processes,
+}
+
+impl Stage {
+    /// Starts every role.
+    pub async fn set() -> Self {
+        let world = Processes::start().await;
+        // Enough for all rounds; and an offer whose tickets can never be made.
+        let prepare = format!(
+            "UPDATE stock SET capacity = 1000000;
+             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+               'BEGIN RAISE EXCEPTION ''refused''; END';
+             CREATE TRIGGER refuse BEFORE INSERT ON tickets FOR EACH ROW
+               WHEN (new.offer_id = '{}') EXECUTE FUNCTION refuse()",
+            DIVING_B.id
+        );
+        world.judge.execute(&prepare).await;
+        Self { world }
+    }
+
+    /// Has a role die at this passing of a place of its, and judges what becomes of the orders that were
+    /// on their way.
+    ///
+    /// # Panics
+    /// When the place is never reached, the role ends in another way, an order does not end as it should
+    /// or in time, or a promise is broken.
+    pub async fn hit(&mut self, place: &str, passing: u64) -> Hit {
+        let role = role_of(place);
+        let told = format!("{place}:{passing}");
+        self.world.kill(role);
+        self.world
+            .launch(role, &[("GUICHET_CRASH_AT", told.clone())]);
+        let customers = Customers {
+            shop: self.world.shop.clone(),
+            judge: self.world.judge.clone(),
+            provider: Arc::clone(&self.world.provider),
+        };
+        let mut back = None;
+        for rounds in 1..=ROUNDS_MAX {
+            if rounds > 1 && place.starts_with("orchestrator.lease.") {
+                self.rob().await;
+            }
+            let mut round = pin!(customers.round());
+            let orders = loop {
+                tokio::select! {
+                    orders = &mut round => break orders,
+                    () = tokio::time::sleep(Duration::from_millis(5)), if back.is_none() => {
+                        back = self.bring_back(role, &told).await;
+                    }
+                }
+            };
+            // What comes after an order's end may be the place.
+            if back.is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                back = self.bring_back(role, &told).await;
+            }
+            for (order, expected) in orders {
+                let state = self.world.judge.at_rest(order).await.instance.state;
+                assert_eq!(state.name(), expected, "{told}: {order}");
+                self.world.judge.verdict_of(order).await;
+            }
+            self.world.judge.check_finds_nothing().await;
+            if let Some(back) = back {
+                let recovery = back.elapsed();
+                assert!(recovery < RECOVERY_MAX, "{told}: {recovery:?}");
+                return Hit { rounds, recovery };
+            }
+        }
+        panic!("{told} was never reached");
+    }
+
+    /// Judges everything and stops every role in good order.
+    pub async fn strike(self) {
+        self.world.close().await;
+    }
+
+    /// Starts a role again if it has died as it was told, and says when it was ready.
+    async fn bring_back(&mut self, role: Name, told: &str) -> Option<Instant> {
+        let status = self.world.ended(role)?;
+        assert_eq!(
+            status.signal(),
+            Some(nix::libc::SIGABRT),
+            "{told}: {status}"
+        );
+        self.world.restart(role).await;
+        Some(Instant::now())
+    }
+
+    /// Somebody else takes all shards, and dies at once.
+    async fn rob(&self) {
+        let robbed = "UPDATE shards SET owner = 'robber', epoch = epoch + 1, lease_until = now()";
+        self.world.judge.execute(robbed).await;
+    }
+}
+
+/// They come again with what was not answered.
+struct Customers {
+    shop: Shop,
+    judge: Judge,
+    provider: Arc<Provider>,
+}
+
+impl Customers {
+    /// An order of each kind, side by side, to its end: each with the state that its saga has to end in.
+    async fn round(&self) -> Vec<(OrderId, &'static str)> {
+        let (sold, declined, authenticated, gives_up, taken_back) = join!(
+            self.sold(),
+            self.declined(),
+            self.authenticated(),
+            self.gives_up(),
+            self.taken_back(),
+        );
+        vec![
+            (sold, "completed"),
+            (declined, "compensated"),
+            (authenticated, "completed"),
+            (gives_up, "compensated"),
+            (taken_back, "compensated"),
+        ]
+    }
+
+    async fn sold(&self) -> OrderId {
+        let placed = self.place(&Wish::of(DIVING_A, 1)).await;
+        self.ended(&placed, "confirmed", "").await
+    }
+
+    async fn declined(&self) -> OrderId {
+        let wish = Wish::of(DIVING_A, 1).paid_with("pm_card_visa_chargeDeclined");
+        let placed = self.place(&wish).await;
+        self.ended(&placed, "cancelled", "card_declined").await
+    }
+
+    /// The provider tells of it, and so the payment is asked about.
+    async fn authenticated(&self) -> OrderId {
+        let (placed, page) = self.challenged().await;
+        self.provider.authenticate(&page, "approve").await;
+        self.ended(&placed, "confirmed", "").await
+    }
+
+    /// The payment is cancelled.
+    async fn gives_up(&self) -> OrderId {
+        let (placed, _) = self.challenged().await;
+        self.cancel(&placed).await;
+        self.ended(&placed, "cancelled", "customer_cancelled").await
+    }
+
+    /// Everything is undone, from the tickets on, and the money is given back.
+    async fn taken_back(&self) -> OrderId {
+        let placed = self.place(&Wish::of(DIVING_B, 1)).await;
+        until("its tickets were tried in vain", async || {
+            let saga = self.judge.saga(placed.id).await;
+            let tried = times(&saga, &StepName::ISSUE, StepKind::Do, Outcome::Retry);
+            (tried > 0).then_some(())
+        })
+        .await;
+        self.cancel(&placed).await;
+        self.ended(&placed, "cancelled", "customer_cancelled").await
+    }
+
+    async fn challenged(&self) -> (Placed, String) {
+        let wish = Wish::of(DIVING_A, 1).paid_with("pm_card_authenticationRequired");
+        let placed = self.place(&wish).await;
+        let order = self.shop.until_status(&placed, "action_required").await;
+        let page = order["next_action"]["redirect_url"].as_str();
+        (placed, page.expect("the order names the page").to_owned())
+    }
+
+    /// With the same key, until it is accepted.
+    async fn place(&self, wish: &Wish) -> Placed {
+        until("the order is accepted", async || {
+            let answer = self.shop.try_place(wish).await?;
+            (answer.status != 503).then(|| Shop::accepted(&answer))
+        })
+        .await
+    }
+
+    async fn cancel(&self, placed: &Placed) {
+        until("the end is asked for", async || {
+            let answer = self.shop.try_cancel(placed).await?;
+            (answer.status == 202).then_some(())
+        })
+        .await;
+    }
+
+    async fn ended(&self, placed: &Placed, status: &str, reason: &str) -> OrderId {
+        let ended = tokio::time::timeout(PATIENCE, self.shop.ended(placed)).await;
+        let ended = ended.unwrap_or_else(|_| panic!("no end of {}", placed.id));
+        assert_eq!((ended.status(), ended.reason()), (status, reason));
+        self.judge.at_rest(placed.id).await;
+        placed.id
+    }
+}
