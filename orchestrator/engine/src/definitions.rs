@@ -8,12 +8,15 @@ use crate::{
 use database::Connection;
 use diesel_async::RunQueryDsl;
 use saga::{Definition, order};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// The definitions that sagas run by, by number.
 #[derive(Clone, Debug)]
 pub struct Definitions {
-    by_id: HashMap<i16, Arc<Definition>>,
+    by_id: BTreeMap<i16, Arc<Definition>>,
 }
 
 impl Definitions {
