@@ -8,7 +8,7 @@ async fn each_of(some: &[(&str, u64)]) {
     let mut stage = Stage::set().await;
     for (place, passing) in some {
         assert!(known.iter().any(|one| one == place), "there is no {place}");
-        stage.hit(place, *passing).await;
+        Box::pin(stage.hit(place, *passing)).await;
     }
     stage.strike().await;
 }
