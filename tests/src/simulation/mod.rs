@@ -20,7 +20,7 @@ mod orchestrator;
 mod outside;
 mod provider;
 mod race;
-mod rng;
+pub mod rng;
 mod settling;
 mod weather;
 mod worker;

@@ -2,17 +2,17 @@
 
 /// SplitMix64.
 #[derive(Clone, Debug)]
-pub(super) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
     /// The chance of one seed.
     #[must_use]
-    pub(super) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
     }
 
     /// Any number.
-    pub(super) fn any(&mut self) -> u64 {
+    pub fn any(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,18 +21,18 @@ impl Rng {
     }
 
     /// One of `from..to`.
-    pub(super) fn range(&mut self, from: i64, to: i64) -> i64 {
+    pub fn range(&mut self, from: i64, to: i64) -> i64 {
         let span = to.saturating_sub(from).max(1).cast_unsigned();
         from + (self.any() % span).cast_signed()
     }
 
     /// One of so many.
-    pub(super) fn below(&mut self, count: usize) -> usize {
+    pub fn below(&mut self, count: usize) -> usize {
         usize::try_from(self.any() % (count.max(1) as u64)).unwrap_or(0)
     }
 
     /// True so often in ten thousand times.
-    pub(super) fn chance(&mut self, in_ten_thousand: u32) -> bool {
+    pub fn chance(&mut self, in_ten_thousand: u32) -> bool {
         in_ten_thousand > 0 && self.any() % 10_000 < u64::from(in_ten_thousand)
     }
 }

@@ -56,6 +56,17 @@ pub async fn listener() -> (TcpListener, String) {
     (listener, url)
 }
 
+/// A port that nobody listens on, outside of the range that outgoing connections take theirs from.
+#[must_use]
+pub fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(20_000..32_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A whole Guichet in this process.
 pub struct World {
     /// What it stands on.

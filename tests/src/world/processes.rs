@@ -1,11 +1,10 @@
 //! The same world with the roles of the real binary as processes, which can be killed.
 
-use super::{Judge, PATIENCE, Settings, Shop, ground, ground::Ground, tcp::TcpProxy};
+use super::{Judge, PATIENCE, Settings, Shop, free_port, ground, ground::Ground, tcp::TcpProxy};
 use crate::provider::{Provider, WEBHOOK_SECRET};
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -343,14 +342,4 @@ pub(super) fn binary() -> PathBuf {
         binary.display()
     );
     binary
-}
-
-/// A port that nobody listens on, outside of the range that outgoing connections take theirs from.
-fn free_port() -> u16 {
-    loop {
-        let port = rand::random_range(20_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }

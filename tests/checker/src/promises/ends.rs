@@ -1,0 +1,123 @@
+//! `nothing-accepted-is-lost` and `honest-end`: each order that was accepted has exactly one end, the
+//! customer hears that one, and it says the truth.
+
+use super::Found;
+use crate::{Evidence, books::Saga, journal::What};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+pub(super) fn nothing_accepted_is_lost(evidence: &Evidence, found: &mut Found<'_>) {
+    let books = &evidence.books;
+    let orders: BTreeSet<Uuid> = books.orders.iter().map(|order| order.id).collect();
+    let sagas: BTreeMap<Uuid, &Saga> = books.sagas.iter().map(|saga| (saga.id, saga)).collect();
+    for order in orders.iter().filter(|order| !sagas.contains_key(order)) {
+        found.that(format!("order {order}"), "it has no saga");
+    }
+    for (id, saga) in &sagas {
+        let subject = format!("order {id}");
+        if !orders.contains(id) {
+            found.that(&subject, "a saga without an order");
+        }
+        if !saga.ended() && !saga.before_a_person() {
+            let detail = format!(
+                "no end: state {}, step {:?}, kind {:?}, command {}, sent again {} times",
+                saga.state, saga.step, saga.kind, saga.seq, saga.resends
+            );
+            found.that(&subject, detail);
+        }
+        let Some(shown) = evidence.shown.get(id) else {
+            continue;
+        };
+        let right: &[&str] = match saga.state {
+            4 => &["confirmed"],
+            5 | 6 => &["cancelled"],
+            _ => &[
+                "pending",
+                "action_required",
+                "in_review",
+                "confirmed",
+                "cancelling",
+            ],
+        };
+        if !right.contains(&shown.as_str()) {
+            found.that(
+                &subject,
+                format!("state {}, and shown as {shown}", saga.state),
+            );
+        }
+    }
+    let mut last: BTreeMap<Uuid, (i64, &str)> = BTreeMap::new();
+    for entry in &evidence.journal {
+        match &entry.what {
+            What::Answered {
+                order: Some(order), ..
+            } if !orders.contains(order) => {
+                found.that(format!("order {order}"), "it was accepted and is not there");
+            }
+            What::Told { order, rev, status } => {
+                // Two streams of one order are read side by side, so only the order of revisions counts.
+                let (latest, said) = last.entry(*order).or_insert((0, ""));
+                let subject = format!("order {order}");
+                if *said == "confirmed" && matches!(status.as_str(), "cancelling" | "cancelled")
+                    || *said == "cancelled" && status == "confirmed"
+                {
+                    found.that(&subject, format!("told {said}, then {status}"));
+                }
+                if rev > latest {
+                    (*latest, *said) = (*rev, status);
+                }
+            }
+            _ => {}
+        }
+    }
+    for (order, (_, said)) in last {
+        let shown = evidence.shown.get(&order).map(String::as_str);
+        let is_end = matches!(said, "confirmed" | "cancelled");
+        if is_end && shown.is_some_and(|shown| shown != said) {
+            let detail = format!("told {said}, shown as {}", shown.unwrap_or_default());
+            found.that(format!("order {order}"), detail);
+        }
+    }
+}
+
+pub(super) fn honest_end(evidence: &Evidence, found: &mut Found<'_>) {
+    let books = &evidence.books;
+    let state: BTreeMap<Uuid, i16> = books
+        .sagas
+        .iter()
+        .map(|saga| (saga.id, saga.state))
+        .collect();
+    for saga in &books.sagas {
+        let subject = format!("saga {}", saga.id);
+        if saga.state == 5 && saga.maybe_in_force != 0 {
+            let detail = format!(
+                "compensated, and effects {:#b} may be in force",
+                saga.maybe_in_force
+            );
+            found.that(&subject, detail);
+        }
+        if saga.state == 4 && saga.done & saga.pivot == 0 {
+            found.that(&subject, "completed without its pivot");
+        }
+    }
+    for effect in books
+        .effects
+        .iter()
+        .filter(|effect| matches!(effect.state, 1 | 2))
+    {
+        let subject = format!("saga {}", effect.saga_id);
+        match state.get(&effect.saga_id) {
+            Some(5) => found.that(
+                subject,
+                format!("compensated, and {} is in force", effect.step),
+            ),
+            Some(4) if effect.state == 1 => {
+                found.that(
+                    subject,
+                    format!("completed, and {} has only begun", effect.step),
+                );
+            }
+            _ => {}
+        }
+    }
+}

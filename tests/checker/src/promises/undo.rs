@@ -1,0 +1,128 @@
+//! `every-end-undoes`, `unknown-is-a-result` and `failed-undo-is-work`: what the history of a saga that was
+//! undone has to show.
+
+use super::Found;
+use crate::{
+    Evidence,
+    books::{Definition, Moment, Saga},
+};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+const DO: Option<i16> = Some(1);
+const UNDO: Option<i16> = Some(2);
+const DONE: Option<i16> = Some(1);
+const REJECTED: Option<i16> = Some(2);
+
+/// The undone sagas that were not helped by a person, with their histories.
+fn undone(evidence: &Evidence) -> Vec<(&Saga, Vec<&Moment>)> {
+    let mut histories: BTreeMap<Uuid, Vec<&Moment>> = BTreeMap::new();
+    for moment in &evidence.books.history {
+        histories.entry(moment.saga_id).or_default().push(moment);
+    }
+    let sagas = evidence.books.sagas.iter().filter(|saga| saga.state == 5);
+    let with_history = sagas.map(|saga| {
+        let mut history = histories.remove(&saga.id).unwrap_or_default();
+        history.sort_unstable_by_key(|moment| moment.rev);
+        (saga, history)
+    });
+    let helped = |history: &[&Moment]| history.iter().any(|moment| moment.input == 6);
+    with_history
+        .filter(|(_, history)| !helped(history))
+        .collect()
+}
+
+/// The steps of a definition: number and name, in the order in which they run.
+fn steps(definitions: &[Definition], id: i16) -> Vec<(i16, String)> {
+    let definition = definitions.iter().find(|definition| definition.id == id);
+    let steps = definition.and_then(|definition| definition.body["steps"].as_array());
+    let steps = steps.into_iter().flatten().filter_map(|step| {
+        let number = i16::try_from(step["number"].as_i64()?).ok()?;
+        Some((number, step["name"].as_str()?.to_owned()))
+    });
+    steps.collect()
+}
+
+pub(super) fn every_end_undoes(evidence: &Evidence, found: &mut Found<'_>) {
+    for (saga, history) in undone(evidence) {
+        let subject = format!("saga {}", saga.id);
+        let steps = steps(&evidence.books.definitions, saga.definition);
+        let mut first_undos = Vec::new();
+        for (place, (number, name)) in steps.iter().enumerate() {
+            let of_step = |moment: &&&Moment| moment.next_step == Some(*number);
+            let first = history
+                .iter()
+                .filter(of_step)
+                .find(|moment| moment.next_kind == UNDO);
+            first_undos.extend(first.map(|moment| (moment.rev, place, name)));
+            let begun = history
+                .iter()
+                .filter(of_step)
+                .rfind(|moment| moment.next_kind == DO);
+            let Some(begun) = begun else { continue };
+            let settled = history.iter().any(|moment| {
+                moment.step == Some(*number)
+                    && moment.rev > begun.rev
+                    && (moment.kind == UNDO && moment.outcome == DONE
+                        || moment.kind != UNDO && moment.outcome == REJECTED)
+            });
+            if !settled {
+                found.that(
+                    &subject,
+                    format!("{name} was begun and neither undone nor refused"),
+                );
+            }
+        }
+        first_undos.sort_unstable();
+        for pair in first_undos.windows(2).filter(|pair| pair[1].1 > pair[0].1) {
+            found.that(
+                &subject,
+                format!("{} was undone before {}", pair[0].2, pair[1].2),
+            );
+        }
+    }
+}
+
+pub(super) fn unknown_is_a_result(evidence: &Evidence, found: &mut Found<'_>) {
+    for (saga, history) in undone(evidence) {
+        for (number, name) in steps(&evidence.books.definitions, saga.definition) {
+            let of_step =
+                |moment: &&&Moment| moment.step == Some(number) && moment.outcome.is_some();
+            let last = history
+                .iter()
+                .filter(of_step)
+                .rfind(|moment| moment.kind != UNDO);
+            let Some(last) = last else { continue };
+            if matches!(last.outcome, DONE | REJECTED) {
+                continue;
+            }
+            let undone = history.iter().filter(of_step).any(|moment| {
+                moment.rev > last.rev && moment.kind == UNDO && moment.outcome == DONE
+            });
+            if !undone {
+                let detail = format!("what became of {name} is not known, and it was not undone");
+                found.that(format!("saga {}", saga.id), detail);
+            }
+        }
+    }
+}
+
+pub(super) fn failed_undo_is_work(evidence: &Evidence, found: &mut Found<'_>) {
+    for saga in evidence
+        .books
+        .sagas
+        .iter()
+        .filter(|saga| saga.failed_undo != 0)
+    {
+        let subject = format!("saga {}", saga.id);
+        if saga.failed_undo & !saga.maybe_in_force != 0 {
+            found.that(&subject, "a failed undo is not counted as in force");
+        }
+        if !saga.ended() && (saga.flags & 4 == 0 || saga.flagged_at_ms.is_none()) {
+            found.that(&subject, "an undo failed, and no person is asked");
+        }
+        if saga.state == 3 && saga.step.is_none() && saga.maybe_in_force & !saga.failed_undo != 0 {
+            found.that(&subject, "an undo failed, and others are left lying");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `bounded-work` and `prompt-end`: how much was sent, and how long it took, against the definition.
+
+use super::Found;
+use crate::{
+    Evidence,
+    books::Definition,
+    times::{Times, times_of},
+};
+use std::collections::BTreeMap;
+
+pub(super) fn bounded_work(evidence: &Evidence, found: &mut Found<'_>) {
+    let books = &evidence.books;
+    let definition: BTreeMap<_, _> = books
+        .sagas
+        .iter()
+        .map(|saga| (saga.id, saga.definition))
+        .collect();
+    let times = all_times(&books.definitions);
+    let mut again: BTreeMap<_, i32> = BTreeMap::new();
+    for moment in &books.history {
+        // A wake that leaves the command as it is sends it again.
+        if moment.input == 3 && moment.next_seq == Some(moment.seq) {
+            let command = (moment.saga_id, moment.seq, moment.step, moment.kind);
+            *again.entry(command).or_default() += 1;
+        }
+    }
+    for saga in books.sagas.iter().filter(|saga| saga.resends > 0) {
+        let count = again
+            .entry((saga.id, saga.seq, saga.step, saga.kind))
+            .or_default();
+        *count = saga.resends.max(*count);
+    }
+    for ((saga, seq, step, kind), count) in &again {
+        let times = definition.get(saga).and_then(|id| times.get(id));
+        let most = times
+            .zip(step.zip(*kind))
+            .and_then(|(times, (step, kind))| times.resends(step, kind));
+        if most.is_some_and(|most| *count > most) {
+            let detail = format!("command {seq} was sent again {count} times, at most {most:?}");
+            found.that(format!("saga {saga}"), detail);
+        }
+    }
+    let Some(sent_again) = evidence.calm else {
+        return;
+    };
+    if sent_again > 0 {
+        found.that(
+            "orchestrators",
+            format!("{sent_again} commands sent again, and nothing was wrong"),
+        );
+    }
+    for ((saga, seq, ..), count) in again {
+        let detail = format!("command {seq} was sent again {count} times, and nothing was wrong");
+        found.that(format!("saga {saga}"), detail);
+    }
+    for moment in books
+        .history
+        .iter()
+        .filter(|moment| moment.next_attempt > Some(1))
+    {
+        let detail = format!(
+            "step {:?} was tried again, and nothing was wrong",
+            moment.next_step
+        );
+        found.that(format!("saga {}", moment.saga_id), detail);
+    }
+}
+
+pub(super) fn prompt_end(evidence: &Evidence, found: &mut Found<'_>) {
+    let books = &evidence.books;
+    let times = all_times(&books.definitions);
+    let mut waited: BTreeMap<_, i64> = BTreeMap::new();
+    let mut since = BTreeMap::new();
+    for moment in &books.history {
+        if let Some(began) = since.remove(&moment.saga_id) {
+            *waited.entry(moment.saga_id).or_default() += moment.at_ms - began;
+        }
+        if moment.state == 2 {
+            since.insert(moment.saga_id, moment.at_ms.max(evidence.healed_at_ms));
+        }
+    }
+    for saga in books.sagas.iter().filter(|saga| !saga.before_a_person()) {
+        let subject = format!("saga {}", saga.id);
+        if !saga.ended() {
+            found.that(&subject, format!("it has not ended (state {})", saga.state));
+            continue;
+        }
+        let from = saga.born_at_ms().max(evidence.healed_at_ms);
+        let waited = waited.get(&saga.id).copied().unwrap_or_default().max(0);
+        let took = saga.updated_at_ms - from - waited;
+        let most = times.get(&saga.definition).map(Times::end_ms);
+        if most.is_some_and(|most| took > most) {
+            found.that(
+                &subject,
+                format!("it ended {took} ms after everything was healed, at most {most:?}"),
+            );
+        }
+    }
+}
+
+fn all_times(definitions: &[Definition]) -> BTreeMap<i16, Times> {
+    definitions
+        .iter()
+        .map(|one| (one.id, times_of(&one.body)))
+        .collect()
+}

@@ -1,0 +1,112 @@
+//! What is done to PostgreSQL and RabbitMQ.
+
+use crate::{fault::Fault, run::Run, stage::NAMESPACE};
+use anyhow::Result;
+use contract::{StepKind, StepName, Topology};
+use lapin::options::QueueDeleteOptions;
+
+const BROKER: &str = "Whatever the broker loses is sent again from the database.";
+const DATABASE: &str = "What was committed is there, what was not is done again.";
+
+pub(crate) const FAULTS: &[Fault] = &[
+    Fault::new(
+        "broker-restart",
+        BROKER,
+        |run| Box::pin(broker_stops(run)),
+        |run| Box::pin(broker_back(run)),
+    ),
+    Fault::new(
+        "broker-kill",
+        BROKER,
+        |run| Box::pin(broker_dies(run)),
+        |run| Box::pin(broker_back(run)),
+    ),
+    Fault::new(
+        "broker-data-deleted",
+        BROKER,
+        |run| Box::pin(broker_forgets(run)),
+        |run| Box::pin(broker_back(run)),
+    )
+    .ci(),
+    Fault::new(
+        "broker-memory-alarm",
+        "A blocked publisher is no lost order.",
+        |run| Box::pin(memory(run, "0")),
+        |run| Box::pin(memory(run, "0.2")),
+    ),
+    Fault::new(
+        "broker-queues-deleted",
+        BROKER,
+        |run| Box::pin(queues_deleted(run)),
+        |_| Box::pin(async { Ok(()) }),
+    ),
+    Fault::new(
+        "postgres-restart",
+        DATABASE,
+        |run| Box::pin(database_stops(run)),
+        |run| Box::pin(database_back(run)),
+    )
+    .lease(),
+    Fault::new(
+        "postgres-kill",
+        DATABASE,
+        |run| Box::pin(database_dies(run)),
+        |run| Box::pin(database_back(run)),
+    )
+    .lease()
+    .ci(),
+];
+
+async fn broker_stops(run: &mut Run) -> Result<()> {
+    run.stage.rabbitmq.stop().await
+}
+
+async fn broker_dies(run: &mut Run) -> Result<()> {
+    run.stage.rabbitmq.kill();
+    Ok(())
+}
+
+async fn broker_forgets(run: &mut Run) -> Result<()> {
+    run.stage.rabbitmq.kill();
+    run.stage.rabbitmq.delete_data()
+}
+
+async fn broker_back(run: &mut Run) -> Result<()> {
+    run.stage.rabbitmq.start().await
+}
+
+async fn memory(run: &mut Run, watermark: &str) -> Result<()> {
+    run.stage
+        .rabbitmq
+        .ctl(&["set_vm_memory_high_watermark", watermark])
+        .await
+}
+
+async fn queues_deleted(run: &mut Run) -> Result<()> {
+    let connection = run.stage.rabbitmq.connect().await?;
+    let channel = connection.create_channel().await?;
+    let topology = Topology::new(NAMESPACE);
+    for step in StepName::OF_AN_ORDER {
+        for kind in [StepKind::Do, StepKind::Undo] {
+            let queue = topology.command_queue(&step, kind);
+            channel
+                .queue_delete(queue.as_str().into(), QueueDeleteOptions::default())
+                .await?;
+        }
+    }
+    connection.close(200, "bye".into()).await?;
+    Ok(())
+}
+
+async fn database_stops(run: &mut Run) -> Result<()> {
+    run.stage.postgres.stop().await
+}
+
+async fn database_dies(run: &mut Run) -> Result<()> {
+    run.stage.postgres.kill();
+    Ok(())
+}
+
+async fn database_back(run: &mut Run) -> Result<()> {
+    run.stage.postgres.start().await
+}

@@ -1,0 +1,108 @@
+//! What a fault is, and the list of all.
+
+use crate::{catalogue, run::Run, stage::Setting};
+use anyhow::Result;
+use std::{future::Future, pin::Pin, time::Duration};
+
+/// How long a recovery may take after the fault's end.
+const RECOVERY: Duration = Duration::from_secs(10);
+/// The same where a lease had to expire.
+const RECOVERY_AFTER_LEASE: Duration = Duration::from_secs(20);
+
+type Doing<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// Something that is done to the stage, or taken back.
+pub(crate) type Act = for<'a> fn(&'a mut Run) -> Doing<'a>;
+
+/// One fault.
+#[derive(Clone, Copy)]
+pub(crate) struct Fault {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// What should be true whatever it does.
+    pub(crate) hypothesis: &'static str,
+    /// Brings it about, while customers come.
+    pub(crate) inject: Act,
+    /// Ends it.
+    pub(crate) heal: Act,
+    /// Whether a lease has to expire before somebody else goes on.
+    pub(crate) lease: bool,
+    /// Whether it is one of the short selection.
+    pub(crate) ci: bool,
+    /// What the stage has to be.
+    pub(crate) setting: Setting,
+}
+
+impl Fault {
+    pub(crate) const fn new(
+        name: &'static str,
+        hypothesis: &'static str,
+        inject: Act,
+        heal: Act,
+    ) -> Self {
+        let setting = Setting {
+            cluster: false,
+            standby: false,
+            small_disks: false,
+        };
+        Self {
+            name,
+            hypothesis,
+            inject,
+            heal,
+            lease: false,
+            ci: false,
+            setting,
+        }
+    }
+
+    pub(crate) const fn ci(self) -> Self {
+        Self { ci: true, ..self }
+    }
+
+    pub(crate) const fn lease(self) -> Self {
+        Self {
+            lease: true,
+            ..self
+        }
+    }
+
+    pub(crate) const fn on(self, setting: Setting) -> Self {
+        Self { setting, ..self }
+    }
+
+    /// How long its recovery may take.
+    pub(crate) fn recovery(&self) -> Duration {
+        if self.lease {
+            RECOVERY_AFTER_LEASE
+        } else {
+            RECOVERY
+        }
+    }
+}
+
+/// All of them, in the order in which they are run.
+pub(crate) fn all() -> Vec<Fault> {
+    [
+        catalogue::roles::FAULTS,
+        catalogue::servers::FAULTS,
+        catalogue::network::FAULTS,
+        catalogue::special::FAULTS,
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_has_a_name_of_its_own_and_says_what_should_be_true() {
+        let all = all();
+        let names: BTreeSet<_> = all.iter().map(|fault| fault.name).collect();
+        assert_eq!(names.len(), all.len());
+        assert!(all.iter().all(|fault| fault.hypothesis.len() > 20));
+        assert!(all.iter().any(|fault| fault.ci));
+    }
+}

@@ -1,0 +1,190 @@
+//! Faults on the real thing: `./ops/faults [--seeds N] [--seconds S] [--only NAME]`.
+//!
+//! The real binary in all its roles, two processes of each, on a real PostgreSQL and a real RabbitMQ of its
+//! own, each talking to each through a TCP fault proxy. While customers come, one thing goes wrong and is
+//! put right again. Then everything has to come to rest, and a checker that shares no code with Guichet
+//! (`tests/checker`) judges every promise.
+
+mod catalogue;
+mod customers;
+mod disk;
+mod fault;
+mod results;
+mod reviewer;
+mod role;
+mod run;
+mod servers;
+mod stage;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use fault::Fault;
+use results::Results;
+use run::{Load, Run};
+use stage::Stage;
+use std::{
+    fs,
+    io::Write,
+    path::PathBuf,
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+/// Does what can go wrong to real processes and servers, and judges whether every promise was kept
+#[derive(Debug, Parser)]
+#[command(
+    name = "faults",
+    max_term_width = 100,
+    after_help = "\
+Each run lets customers come for some seconds, brings one fault about in their midst, ends it, waits until
+everything is at rest, and judges. Exit code 1: a promise was broken, or a recovery took too long.
+
+  ./ops/faults                              every fault once
+  ./ops/faults --only broker-data-deleted   one of them; with --seeds 20 twenty times, each another story
+  ./ops/faults --only provider-dead --seconds 1200
+                                            a provider that is dead for about ten minutes"
+)]
+struct Arguments {
+    /// Run each fault so often, each time with another seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// So long customers come in one run
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(4..=7200))]
+    seconds: u64,
+    /// So many customers come each second
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
+    /// Only these; several with commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only the short selection that runs on every commit
+    #[arg(long)]
+    ci: bool,
+    /// Print the faults and what should be true whatever they do
+    #[arg(long)]
+    list: bool,
+    /// Write the results here
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = ".guichet/faults/RESULTS.md"
+    )]
+    results: PathBuf,
+    /// The guichet binary
+    #[arg(long, value_name = "FILE", default_value = "target/release/guichet")]
+    binary: PathBuf,
+    /// Leave servers' data and logs where they are
+    #[arg(long)]
+    keep: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match all(&arguments).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Progress; without a reader it is not missed.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+async fn all(arguments: &Arguments) -> Result<bool> {
+    let chosen = chosen(arguments)?;
+    if arguments.list {
+        for fault in &chosen {
+            writeln!(std::io::stdout(), "{:<24} {}", fault.name, fault.hypothesis)?;
+        }
+        return Ok(true);
+    }
+    let binary = fs::canonicalize(&arguments.binary).with_context(|| {
+        format!(
+            "{} is missing: ./ops/faults builds it",
+            arguments.binary.display()
+        )
+    })?;
+    let load = Load {
+        rate_per_s: arguments.rate,
+        lasting: Duration::from_secs(arguments.seconds),
+    };
+    let (mut results, mut well) = (Results::default(), true);
+    let mut stage: Option<Stage> = None;
+    for (place, fault) in chosen.iter().enumerate() {
+        for seed in arguments.seed..arguments.seed + arguments.seeds {
+            say(&format!("{} (seed {seed})", fault.name));
+            let ready = match stage.take() {
+                Some(stage) if stage.setting == fault.setting => Ok(stage),
+                other => {
+                    if let Some(other) = other {
+                        other.close(arguments.keep).await?;
+                    }
+                    let root = std::env::temp_dir()
+                        .join(format!("guichet-faults-{}", uuid::Uuid::now_v7()));
+                    say(&format!("    a new stage in {}", root.display()));
+                    Stage::build(&root, &binary, fault.setting).await
+                }
+            };
+            let mut run = Run::prepare(ready?, seed, load).await?;
+            let outcome = run.play(fault).await;
+            let (right, said) = results.add(place, fault, seed, &outcome);
+            say(&format!("    {said}"));
+            well &= right;
+            // What is broken stays broken, and is not to be counted against the next.
+            if right {
+                stage = Some(run.stage);
+            } else {
+                say(&format!("    logs stay in {}", run.stage.root.display()));
+                run.stage.close(true).await?;
+            }
+        }
+        write(&results, arguments)?;
+    }
+    if let Some(stage) = stage {
+        stage.close(arguments.keep).await?;
+    }
+    say(&format!("results: {}", arguments.results.display()));
+    Ok(well)
+}
+
+fn chosen(arguments: &Arguments) -> Result<Vec<Fault>> {
+    let all = fault::all();
+    for name in &arguments.only {
+        ensure!(
+            all.iter().any(|fault| fault.name == name),
+            "there is no fault {name}: see --list"
+        );
+    }
+    let wanted = |fault: &Fault| {
+        (arguments.only.is_empty() || arguments.only.iter().any(|name| name == fault.name))
+            && (!arguments.ci || fault.ci)
+    };
+    Ok(all.into_iter().filter(wanted).collect())
+}
+
+fn write(results: &Results, arguments: &Arguments) -> Result<()> {
+    let git = Command::new("git")
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .output();
+    let commit = git
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default();
+    let load = format!(
+        "customers came for {} s at {} a second",
+        arguments.seconds, arguments.rate
+    );
+    if let Some(folder) = arguments.results.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&arguments.results, results.page(&commit, &load))
+        .with_context(|| format!("cannot write {}", arguments.results.display()))
+}

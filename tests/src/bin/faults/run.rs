@@ -1,0 +1,261 @@
+//! One run of one fault: customers come, the fault happens and ends, it is measured how soon somebody is
+//! sold a ticket again, everything comes to rest, and the checker judges.
+
+use crate::{
+    customers::{Customers, Shop, shown},
+    fault::Fault,
+    role::Kind,
+    stage::{NAMESPACE, Stage, named},
+};
+use anyhow::{Context, Result};
+use checker::{
+    Evidence, Violation, collect,
+    evidence::{Mail, Parked},
+    judge,
+};
+use contract::{StepKind, StepName, Topology};
+use lapin::{options::QueueDeclareOptions, types::FieldTable};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tests::simulation::rng::Rng;
+use tokio::time::{Instant, sleep};
+
+/// How long everything may take to come to rest after the fault's end before what has not is told.
+const REST_WITHIN: Duration = Duration::from_secs(180);
+/// How long a look at a ticket's sale may take before another is begun.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
+/// When a recovery is not waited for any more; the limit that it is judged by is shorter.
+const RECOVERY_GIVEN_UP: Duration = Duration::from_secs(60);
+
+/// What all runs have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) rate_per_s: u32,
+    pub(crate) lasting: Duration,
+}
+
+/// A run while it lasts.
+pub(crate) struct Run {
+    pub(crate) stage: Stage,
+    pub(crate) rng: Rng,
+    pub(crate) customers: Customers,
+    pub(crate) load: Load,
+    /// Whatever a fault has to keep until it is healed, such as tasks.
+    pub(crate) kept: Vec<Box<dyn Send>>,
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    pub(crate) recovery: Option<Duration>,
+    pub(crate) rest: Option<Duration>,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) orders: usize,
+}
+
+impl Run {
+    pub(crate) async fn prepare(stage: Stage, seed: u64, load: Load) -> Result<Self> {
+        let shop = Arc::new(Shop::at(&stage.gateways, Arc::clone(&stage.journal))?);
+        let on_sale = shop.on_sale().await?;
+        let customers = Customers::new(shop, on_sale);
+        Ok(Self {
+            stage,
+            rng: Rng::new(seed),
+            customers,
+            load,
+            kept: Vec::new(),
+        })
+    }
+
+    /// Holds a fault: a part of the time for which customers come, longer or shorter by chance.
+    pub(crate) fn hold(&mut self) -> Duration {
+        self.load
+            .lasting
+            .mul_f64(0.3 + self.rng.range(0, 20) as f64 / 100.0)
+    }
+
+    /// Plays the fault.
+    pub(crate) async fn play(&mut self, fault: &Fault) -> Result<Outcome> {
+        let reviewer = tokio::spawn(crate::reviewer::review(
+            self.stage.binary.clone(),
+            self.stage.root.clone(),
+            named(&[
+                ("DATABASE_URL", self.stage.database_url()),
+                ("AMQP_URL", self.stage.rabbitmq.url()),
+            ]),
+        ));
+        // Whether nothing is or was wrong; then nothing may be sent twice.
+        let calm = fault.name == crate::catalogue::CALM && !self.stage.touched;
+        self.stage.touched = true;
+        let lasting = self.load.lasting;
+        self.customers
+            .come(&mut self.rng, self.load.rate_per_s, lasting);
+        sleep(lasting.mul_f64(0.15 + self.rng.range(0, 15) as f64 / 100.0)).await;
+        (fault.inject)(self)
+            .await
+            .context("the fault cannot be brought about")?;
+        let hold = self.hold();
+        sleep(hold).await;
+        (fault.heal)(self)
+            .await
+            .context("the fault cannot be ended")?;
+        self.kept.clear();
+        let healed = Instant::now();
+        let healed_at_ms = now_ms();
+        let (recovery, mut placed) = self.recovered(healed).await;
+        placed.extend(self.customers.leave().await);
+        let rest = self.rest(healed).await;
+        let unready = self.unready().await;
+        reviewer.abort();
+        let shown = shown(&self.customers.shop, &placed).await;
+        let evidence = Evidence {
+            healed_at_ms,
+            shown,
+            ..self.evidence(calm).await?
+        };
+        let mut violations = judge(&evidence);
+        for name in unready {
+            violations.push(Violation {
+                promise: "every process answers",
+                subject: name,
+                detail: "it is not ready".to_owned(),
+            });
+        }
+        Ok(Outcome {
+            recovery,
+            rest,
+            violations,
+            orders: placed.len(),
+        })
+    }
+
+    /// How long it takes until every process is ready and somebody who came after the fault's end has his
+    /// ticket confirmed.
+    async fn recovered(
+        &mut self,
+        healed: Instant,
+    ) -> (Option<Duration>, Vec<crate::customers::Placed>) {
+        let (mut placed, mut sold) = (Vec::new(), false);
+        while healed.elapsed() < RECOVERY_GIVEN_UP {
+            if !sold && let Some((one, confirmed)) = self.customers.look(LOOK_WITHIN).await {
+                placed.push(one);
+                sold = confirmed;
+            }
+            if sold && self.stage.is_ready().await {
+                return (Some(healed.elapsed()), placed);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        (None, placed)
+    }
+
+    /// How long it takes until every accepted order has ended or is before a person.
+    async fn rest(&self, healed: Instant) -> Option<Duration> {
+        while healed.elapsed() < REST_WITHIN {
+            let restless = match self.stage.reader().await {
+                Ok(reader) => reader.restless().await.map_or(i64::MAX, |(count, _)| count),
+                Err(_) => i64::MAX,
+            };
+            if restless == 0 {
+                return Some(healed.elapsed());
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        None
+    }
+
+    /// Processes that do not answer, and those that ended without being asked to.
+    async fn unready(&mut self) -> Vec<String> {
+        let mut unready = Vec::new();
+        for role in &mut self.stage.roles {
+            let ended = role.ended();
+            if ended.is_some() || !role.is_wanted() || !role.is_ready().await {
+                unready.push(format!("{} ({ended:?})", role.name));
+            }
+        }
+        unready
+    }
+
+    async fn evidence(&mut self, calm: bool) -> Result<Evidence> {
+        let topology = Topology::new(NAMESPACE);
+        let mails = self.stage.mail.mails().into_iter().flat_map(|mail| {
+            let id = mail.header("Message-ID").unwrap_or_default();
+            let to = mail.to.into_iter();
+            to.map(move |to| Mail {
+                to,
+                message_id: id.clone(),
+            })
+            .collect::<Vec<_>>()
+        });
+        let journal = self
+            .stage
+            .journal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut resent = 0;
+        for role in self.stage.of(Kind::Orchestrator) {
+            resent += role.counted("guichet_saga_resends_total").await;
+        }
+        Ok(Evidence {
+            mails: mails.collect(),
+            journal,
+            ledger: collect::ledger(&self.stage.provider).await?,
+            books: self.stage.reader().await?.books().await?,
+            queues: self.queues(&topology).await?,
+            parked: Parked {
+                queue: topology.parked_queue(),
+                sent: self.stage.garbage,
+            },
+            calm: calm.then_some(resent),
+            ..Evidence::default()
+        })
+    }
+
+    /// Messages ready in each queue, once they had time to be acknowledged.
+    async fn queues(&self, topology: &Topology) -> Result<BTreeMap<String, u64>> {
+        let connection = self.stage.rabbitmq.connect().await?;
+        let mut names = vec![topology.parked_queue()];
+        for step in StepName::OF_AN_ORDER {
+            names.extend(
+                [StepKind::Do, StepKind::Undo].map(|kind| topology.command_queue(&step, kind)),
+            );
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let mut queues = BTreeMap::new();
+            for name in &names {
+                let channel = connection.create_channel().await?;
+                let options = QueueDeclareOptions {
+                    passive: true,
+                    ..QueueDeclareOptions::default()
+                };
+                let queue = channel
+                    .queue_declare(name.as_str().into(), options, FieldTable::default())
+                    .await;
+                // A queue that is not there holds nothing.
+                let count = queue.map_or(0, |queue| queue.message_count());
+                queues.insert(name.clone(), u64::from(count));
+            }
+            let others = queues
+                .iter()
+                .filter(|(name, _)| **name != topology.parked_queue());
+            let waiting: u64 = others.map(|(_, count)| count).sum();
+            if waiting == 0 || Instant::now() > deadline {
+                // A connection that is gone is closed, too.
+                let _ = connection.close(200, "bye".into()).await;
+                return Ok(queues);
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or_default()
+}

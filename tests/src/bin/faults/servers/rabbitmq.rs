@@ -1,0 +1,231 @@
+//! A private RabbitMQ: one node, or several that are joined.
+
+use super::{
+    Child,
+    child::{Spec, command},
+    folder, user_of, write,
+};
+use anyhow::{Context, Result, bail, ensure};
+use lapin::{Connection, ConnectionProperties};
+use nix::{sys::signal::Signal, unistd::User};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+use tests::world::free_port;
+
+const DEBIAN: &str = "/usr/lib/rabbitmq/lib";
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// On a busy machine a start takes 20 s.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+
+/// A node.
+pub(crate) struct RabbitMq {
+    name: String,
+    dir: PathBuf,
+    amqp: u16,
+    dist: u16,
+    epmd: u16,
+    password: String,
+    user: Option<User>,
+    child: Option<Child>,
+    /// The port mapper, of the first node.
+    _mapper: Option<Child>,
+}
+
+impl RabbitMq {
+    /// Makes a node and starts it.
+    pub(crate) async fn create(root: &Path, name: &str) -> Result<Self> {
+        let epmd = free_port();
+        let mut node = Self::new(root, name, epmd, uuid::Uuid::now_v7().simple().to_string())?;
+        let mapper = vec!["epmd".to_owned(), "-port".to_owned(), epmd.to_string()];
+        node._mapper = Some(Child::start(&Spec {
+            name: "epmd",
+            command: mapper,
+            environment: vec![
+                ("PATH".to_owned(), PATH.to_owned()),
+                ("ERL_EPMD_ADDRESS".to_owned(), "127.0.0.1".to_owned()),
+            ],
+            folder: &node.dir,
+            user: node.user.as_ref(),
+            log: node.dir.join("epmd.log"),
+        })?);
+        node.start().await?;
+        Ok(node)
+    }
+
+    fn new(root: &Path, name: &str, epmd: u16, password: String) -> Result<Self> {
+        let user = user_of("rabbitmq")?;
+        let dir = root.join(name);
+        folder(&dir, user.as_ref())?;
+        for part in ["mnesia", "log", "generated"] {
+            folder(&dir.join(part), user.as_ref())?;
+        }
+        let node = Self {
+            name: name.to_owned(),
+            dir,
+            amqp: free_port(),
+            dist: free_port(),
+            epmd,
+            password,
+            user,
+            child: None,
+            _mapper: None,
+        };
+        let settings = format!(
+            "listeners.tcp.local = 127.0.0.1:{}\ndefault_user = guichet\ndefault_pass = {}\n\
+             vm_memory_high_watermark.relative = 0.2\ndisk_free_limit.absolute = 16MB\n\
+             cluster_partition_handling = pause_minority\nlog.file = false\nlog.console = true\n\
+             log.console.level = warning\n",
+            node.amqp, node.password
+        );
+        let user = node.user.as_ref();
+        write(&node.dir.join("rabbitmq.conf"), &settings, user)?;
+        write(&node.dir.join("enabled_plugins"), "[].\n", user)?;
+        let cookie = node.dir.join(".erlang.cookie");
+        write(&cookie, &node.password, user)?;
+        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
+        Ok(node)
+    }
+
+    /// Two more nodes, joined to this one.
+    pub(crate) async fn join_two(&self, root: &Path) -> Result<Vec<Self>> {
+        let mut nodes = Vec::new();
+        for name in ["rabbitmq-2", "rabbitmq-3"] {
+            let mut node = Self::new(root, name, self.epmd, self.password.clone())?;
+            node.start().await?;
+            node.ctl(&["stop_app"]).await?;
+            node.ctl(&["join_cluster", &self.node()]).await?;
+            node.ctl(&["start_app"]).await?;
+            nodes.push(node);
+        }
+        Ok(nodes)
+    }
+
+    fn node(&self) -> String {
+        format!("{}@localhost", self.name)
+    }
+
+    /// Where clients find it.
+    pub(crate) fn url(&self) -> String {
+        format!(
+            "amqp://guichet:{}@127.0.0.1:{}/%2f",
+            self.password, self.amqp
+        )
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.join("mnesia")
+    }
+
+    /// Starts it and waits until it lets clients in.
+    pub(crate) async fn start(&mut self) -> Result<()> {
+        let mut child = Child::start(&Spec {
+            name: &self.name,
+            command: vec![script("rabbitmq-server")?],
+            environment: self.environment(),
+            folder: &self.dir,
+            user: self.user.as_ref(),
+            log: self.dir.join("console.log"),
+        })?;
+        let deadline = Instant::now() + READY_WITHIN;
+        while self.connect().await.is_err() {
+            if child.ended().is_some() || Instant::now() > deadline {
+                bail!("{} is not ready:\n{}", self.name, child.tail());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// A connection of our own.
+    pub(crate) async fn connect(&self) -> Result<Connection> {
+        let url = self.url();
+        let connecting = Connection::connect(&url, ConnectionProperties::default());
+        Ok(tokio::time::timeout(Duration::from_secs(5), connecting).await??)
+    }
+
+    /// Its orderly stop.
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        match self.child.take() {
+            Some(child) => child.stop(Signal::SIGTERM, STOP_WITHIN).await,
+            None => Ok(()),
+        }
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(child) = self.child.take() {
+            child.kill();
+        }
+    }
+
+    /// Deletes all that it has stored. It must not run.
+    pub(crate) fn delete_data(&self) -> Result<()> {
+        fs::remove_dir_all(self.data()).context("cannot delete the broker's data")?;
+        folder(&self.data(), self.user.as_ref())
+    }
+
+    /// Its own command-line tool.
+    pub(crate) async fn ctl(&self, arguments: &[&str]) -> Result<()> {
+        let mut whole = vec![script("rabbitmqctl")?, "-n".to_owned(), self.node()];
+        whole.extend(arguments.iter().map(|one| (*one).to_owned()));
+        let mut command = command(self.user.as_ref(), &whole);
+        command
+            .env_clear()
+            .envs(self.environment())
+            .current_dir(&self.dir)
+            .stdin(Stdio::null());
+        let output = tokio::process::Command::from(command).output().await?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "rabbitmqctl {arguments:?}: {said}");
+        Ok(())
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        let inside = |name: &str| self.dir.join(name).display().to_string();
+        let pairs = [
+            ("PATH", PATH.to_owned()),
+            ("LANG", "C.UTF-8".to_owned()),
+            ("HOME", self.dir.display().to_string()),
+            // The script becomes the node instead of staying as its parent.
+            ("RUNNING_UNDER_SYSTEMD", "true".to_owned()),
+            ("RABBITMQ_NODENAME", self.node()),
+            ("RABBITMQ_NODE_PORT", self.amqp.to_string()),
+            ("RABBITMQ_DIST_PORT", self.dist.to_string()),
+            ("ERL_EPMD_PORT", self.epmd.to_string()),
+            ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
+            ("RABBITMQ_MNESIA_BASE", inside("mnesia")),
+            ("RABBITMQ_LOG_BASE", inside("log")),
+            ("RABBITMQ_GENERATED_CONFIG_DIR", inside("generated")),
+            ("RABBITMQ_PID_FILE", inside("pid")),
+            ("RABBITMQ_CONFIG_FILE", inside("rabbitmq.conf")),
+            ("RABBITMQ_ADVANCED_CONFIG_FILE", inside("advanced.config")),
+            ("RABBITMQ_CONF_ENV_FILE", "/dev/null".to_owned()),
+            ("RABBITMQ_ENABLED_PLUGINS_FILE", inside("enabled_plugins")),
+            (
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false".to_owned(),
+            ),
+        ];
+        pairs.map(|(key, value)| (key.to_owned(), value)).to_vec()
+    }
+}
+
+/// A script of the newest release.
+fn script(name: &str) -> Result<String> {
+    let releases = fs::read_dir(DEBIAN).context("RabbitMQ is not installed")?;
+    let releases = releases
+        .flatten()
+        .map(|entry| entry.path().join("sbin").join(name));
+    let newest = releases.filter(|path| path.exists()).max();
+    Ok(newest
+        .context("RabbitMQ is not installed")?
+        .display()
+        .to_string())
+}

@@ -1,0 +1,342 @@
+//! Everything that one run needs: private servers, the roles as processes, a mail server, and a line with
+//! a fault proxy between all of them.
+
+use crate::{
+    role::{Kind, Lines, Role, To},
+    servers::{Postgres, RabbitMq},
+};
+use anyhow::{Context, Result, ensure};
+use checker::{collect::Reader, journal};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
+use tests::{
+    smtp_sink::SmtpSink,
+    world::{
+        free_port,
+        tcp::{Line, TcpProxy},
+    },
+};
+
+/// The first part of every name on the broker.
+pub(crate) const NAMESPACE: &str = "guichet";
+/// Seed of the key that signs the tickets of a run that is thrown away.
+const SIGNING_KEY: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+const WEBHOOK_SECRET: &str = "whsec_of_a_run_that_is_thrown_away";
+const SHARED_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+/// So many of each role but the provider.
+const OF_EACH: usize = 2;
+
+/// How a stage differs from the usual one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Setting {
+    /// Three nodes of RabbitMQ with quorum queues.
+    pub(crate) cluster: bool,
+    /// PostgreSQL has a synchronous standby.
+    pub(crate) standby: bool,
+    /// The servers' folders are small file systems.
+    pub(crate) small_disks: bool,
+}
+
+/// The stage.
+pub(crate) struct Stage {
+    pub(crate) setting: Setting,
+    pub(crate) root: PathBuf,
+    pub(crate) binary: PathBuf,
+    pub(crate) postgres: Postgres,
+    pub(crate) standby: Option<Postgres>,
+    pub(crate) rabbitmq: RabbitMq,
+    pub(crate) nodes: Vec<RabbitMq>,
+    pub(crate) roles: Vec<Role>,
+    pub(crate) mail: SmtpSink,
+    /// The gateways as customers reach them.
+    pub(crate) gateways: Vec<String>,
+    /// The provider as the checker and payers reach it.
+    pub(crate) provider: String,
+    pub(crate) journal: Arc<Mutex<Vec<journal::Entry>>>,
+    /// Unreadable things that were put on the broker on purpose.
+    pub(crate) garbage: u64,
+    /// Whether anything was ever done to it.
+    pub(crate) touched: bool,
+}
+
+impl Stage {
+    /// Builds it and waits until every role is ready.
+    pub(crate) async fn build(root: &Path, binary: &Path, setting: Setting) -> Result<Self> {
+        fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
+        if setting.small_disks {
+            for name in ["postgres", "rabbitmq"] {
+                crate::disk::mount(&root.join(name))?;
+            }
+        }
+        let (postgres, rabbitmq) = tokio::join!(
+            Postgres::create(root, "postgres"),
+            RabbitMq::create(root, "rabbitmq")
+        );
+        let (mut postgres, rabbitmq) = (postgres?, rabbitmq?);
+        let standby = match setting.standby {
+            true => Some(postgres.standby(root).await?),
+            false => None,
+        };
+        let nodes = match setting.cluster {
+            true => rabbitmq.join_two(root).await?,
+            false => Vec::new(),
+        };
+        let mail = SmtpSink::start().await;
+        let mut stage = Self {
+            setting,
+            root: root.to_owned(),
+            binary: binary.to_owned(),
+            postgres,
+            standby,
+            rabbitmq,
+            nodes,
+            roles: Vec::new(),
+            mail,
+            gateways: Vec::new(),
+            provider: String::new(),
+            journal: Arc::default(),
+            garbage: 0,
+            touched: false,
+        };
+        stage.guichet(&["migrate"]).await?;
+        stage.guichet(&["catalogue", "load"]).await?;
+        stage.cast().await?;
+        for role in &mut stage.roles {
+            role.start()?;
+        }
+        for role in &mut stage.roles {
+            role.ready().await?;
+        }
+        stage.shared_fairly().await?;
+        Ok(stage)
+    }
+
+    /// Waits until each orchestrator has its share: a shard that changes hands has its commands sent again,
+    /// which is right, and not what is to be seen where nothing is wrong.
+    async fn shared_fairly(&mut self) -> Result<()> {
+        let deadline = std::time::Instant::now() + SHARED_WITHIN;
+        loop {
+            let mut shares = Vec::new();
+            for role in self.of(Kind::Orchestrator) {
+                shares.push(role.counted("guichet_saga_shards_owned").await);
+            }
+            if shares.iter().all(|share| *share == shares[0] && *share > 0) {
+                return Ok(());
+            }
+            ensure!(
+                std::time::Instant::now() < deadline,
+                "the shards are not shared fairly: {shares:?}"
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Decides who is there and where, and draws the lines.
+    async fn cast(&mut self) -> Result<()> {
+        let psp = free_port();
+        self.provider = format!("http://127.0.0.1:{psp}");
+        let ports: Vec<u16> = (0..OF_EACH).map(|_| free_port()).collect();
+        let hooks = TcpProxy::to(&format!("http://127.0.0.1:{}", ports[0])).await;
+        let binary = self.binary.clone();
+        let root = self.root.clone();
+        let places = (binary.as_path(), root.as_path());
+        let mut environment = self.common();
+        environment.extend(named(&[
+            ("PSP_ADDR", format!("127.0.0.1:{psp}")),
+            (
+                "PSP_LEDGER_PATH",
+                root.join("psp-ledger.jsonl").display().to_string(),
+            ),
+            (
+                "PSP_WEBHOOK_URL",
+                hooks.through(&format!("http://127.0.0.1:{}/v1/psp/webhook", ports[0])),
+            ),
+            ("PSP_WEBHOOK_SECRET", WEBHOOK_SECRET.to_owned()),
+            ("PSP_FAULT_HOLD_MS", "3000".to_owned()),
+        ]));
+        let lines = Lines {
+            webhooks: Some(hooks),
+            ..Lines::default()
+        };
+        self.roles
+            .push(Role::new("psp", Kind::Provider, lines, environment, places));
+        for kind in [Kind::Worker, Kind::Orchestrator, Kind::Gateway] {
+            for (number, &port) in ports.iter().enumerate() {
+                let broker = match number {
+                    1 if !self.nodes.is_empty() => self.nodes[0].url(),
+                    _ => self.rabbitmq.url(),
+                };
+                let database = self.postgres.url();
+                let mut lines = Lines {
+                    database: Some(TcpProxy::to(&database).await),
+                    broker: Some(TcpProxy::to(&broker).await),
+                    ..Lines::default()
+                };
+                let through = |proxy: &Option<TcpProxy>, url: &str| {
+                    proxy
+                        .as_ref()
+                        .map(|proxy| proxy.through(url))
+                        .unwrap_or_default()
+                };
+                let mut environment = self.common();
+                environment.extend(named(&[
+                    ("DATABASE_URL", through(&lines.database, &database)),
+                    ("AMQP_URL", through(&lines.broker, &broker)),
+                ]));
+                let name = match kind {
+                    Kind::Worker => {
+                        lines.provider = Some(TcpProxy::to(&self.provider).await);
+                        lines.mail = Some(TcpProxy::to(&self.mail.url()).await);
+                        let mail = through(&lines.mail, &self.mail.url());
+                        environment.extend(named(&[
+                            (
+                                "PAY_PROVIDER_URL",
+                                without_slash(&through(&lines.provider, &self.provider)),
+                            ),
+                            ("MAIL_TRANSPORT", "smtp".to_owned()),
+                            ("MAIL_SMTP_URL", without_slash(&mail)),
+                        ]));
+                        "worker"
+                    }
+                    Kind::Gateway => {
+                        let address = format!("http://127.0.0.1:{port}");
+                        let customers = TcpProxy::to(&address).await;
+                        self.gateways
+                            .push(without_slash(&customers.through(&address)));
+                        lines.customers = Some(customers);
+                        environment.extend(named(&[("GATEWAY_ADDR", format!("127.0.0.1:{port}"))]));
+                        "gateway"
+                    }
+                    Kind::Orchestrator | Kind::Provider => "orchestrator",
+                };
+                let name = format!("{name}-{}", number + 1);
+                self.roles
+                    .push(Role::new(&name, kind, lines, environment, places));
+            }
+        }
+        Ok(())
+    }
+
+    /// What every role is told.
+    fn common(&self) -> Vec<(String, String)> {
+        let queues = if self.setting.cluster {
+            "quorum"
+        } else {
+            "classic"
+        };
+        named(&[
+            ("AMQP_NAMESPACE", NAMESPACE.to_owned()),
+            ("AMQP_COMMAND_QUEUE_TYPE", queues.to_owned()),
+            (
+                "GATEWAY_ORDER_TOKEN_SECRET",
+                "a secret of a run that is thrown away".to_owned(),
+            ),
+            ("GATEWAY_RATE_LIMIT_EXEMPT", "127.0.0.0/8".to_owned()),
+            ("GATEWAY_PSP_WEBHOOK_SECRET", WEBHOOK_SECRET.to_owned()),
+            ("FRAUD_EXEMPT_NETWORKS", "127.0.0.0/8".to_owned()),
+            ("ISSUE_SIGNING_KEY", SIGNING_KEY.to_owned()),
+        ])
+    }
+
+    /// Runs an operator's command, which reaches the servers directly; answers what it printed.
+    pub(crate) async fn guichet(&self, arguments: &[&str]) -> Result<String> {
+        let urls = named(&[
+            ("DATABASE_URL", self.database_url()),
+            ("AMQP_URL", self.rabbitmq.url()),
+        ]);
+        guichet(&self.binary, &self.root, &urls, arguments).await
+    }
+
+    /// The database as it is now.
+    pub(crate) fn database_url(&self) -> String {
+        self.postgres.url()
+    }
+
+    /// The checker's own connection.
+    pub(crate) async fn reader(&self) -> Result<Reader> {
+        Ok(Reader::connect(&self.database_url()).await?)
+    }
+
+    /// The processes of a kind.
+    pub(crate) fn of(&mut self, kind: Kind) -> impl Iterator<Item = &mut Role> {
+        self.roles.iter_mut().filter(move |role| role.kind == kind)
+    }
+
+    /// Does the same to all lines that lead there.
+    pub(crate) fn set_all(&self, to: To, line: Line) {
+        for role in &self.roles {
+            role.set(to, line);
+        }
+    }
+
+    /// Whether every process says that it is ready.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let asking = self.roles.iter().map(Role::is_ready);
+        futures_util::future::join_all(asking)
+            .await
+            .into_iter()
+            .all(|ready| ready)
+    }
+
+    /// Stops everything and removes what it wrote, unless that is to be looked at.
+    pub(crate) async fn close(mut self, keep: bool) -> Result<()> {
+        for role in &mut self.roles {
+            role.kill();
+        }
+        for node in self.nodes.iter_mut().chain([&mut self.rabbitmq]) {
+            node.kill();
+        }
+        for server in self.standby.iter_mut().chain([&mut self.postgres]) {
+            server.kill();
+        }
+        if self.setting.small_disks {
+            for name in ["postgres", "rabbitmq"] {
+                crate::disk::unmount(&self.root.join(name));
+            }
+        }
+        if !keep {
+            fs::remove_dir_all(&self.root).context("cannot remove what the run wrote")?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs a command of the binary.
+pub(crate) async fn guichet(
+    binary: &Path,
+    folder: &Path,
+    environment: &[(String, String)],
+    arguments: &[&str],
+) -> Result<String> {
+    let output = tokio::process::Command::new(binary)
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().map(|(key, value)| (key, value)))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| format!("cannot run {}", binary.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "guichet {arguments:?}: {said}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Variables of Guichet.
+pub(crate) fn named(pairs: &[(&str, String)]) -> Vec<(String, String)> {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(key, value)| (format!("GUICHET_{key}"), value.clone()))
+        .collect()
+}
+
+fn without_slash(url: &str) -> String {
+    url.trim_end_matches('/').to_owned()
+}
