@@ -60,7 +60,7 @@ struct Arguments {
     /// Only these; several with commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Only the short selection that runs on every commit
+    /// Only a short selection: the kills, what servers forget, a dead provider
     #[arg(long)]
     ci: bool,
     /// Print the faults and what should be true whatever they do
