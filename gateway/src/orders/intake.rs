@@ -6,7 +6,7 @@ use super::{
 };
 use crate::http::ApiError;
 use contract::{
-    OrderId, ProblemCode,
+    OrderId, ProblemCode, StepName,
     crash::{self, Gateway, Point},
 };
 use database::Pool;
@@ -30,6 +30,11 @@ const QUEUE: usize = 4_096;
 const BATCH: usize = 500;
 /// How long what the owners said of their load counts.
 const LOAD_COUNTS: Duration = Duration::from_millis(2_500);
+
+/// Whoever asks what is away waits for so long.
+const ASKED_WITHIN: Duration = Duration::from_millis(500);
+/// Come back after so many seconds when a step is away.
+const AWAY_AGAIN_S: u32 = 10;
 
 static RETRIED: LazyLock<IntCounter> = LazyLock::new(|| {
     metrics::counter(
@@ -67,6 +72,7 @@ struct Store {
     pool: Pool,
     client: Client,
     load: watch::Sender<Load>,
+    away: watch::Sender<Away>,
 }
 
 /// How much is on its way, as far as this gateway knows.
@@ -80,6 +86,16 @@ struct Load {
     heard: Option<Instant>,
 }
 
+/// The step that cannot be done at the moment, as far as this gateway knows.
+#[derive(Clone, Default)]
+struct Away {
+    step: Option<String>,
+    /// When we heard it.
+    heard: Option<Instant>,
+    /// Somebody is asking.
+    asking: bool,
+}
+
 impl Intake {
     /// Starts the worker on the current runtime.
     pub(super) fn start(pool: Pool, client: Client, live_max: usize) -> Self {
@@ -87,6 +103,7 @@ impl Intake {
             pool,
             client,
             load: watch::Sender::new(Load::default()),
+            away: watch::Sender::new(Away::default()),
         });
         let options = Options {
             queue: QUEUE,
@@ -105,11 +122,21 @@ impl Intake {
         }
     }
 
-    /// Refuses before any work when too much is in flight: what was accepted is finished first.
+    /// Refuses before any work when too much is in flight: what was accepted is finished first. So it
+    /// does while a step has been away for long: whoever came now would only wait, and hold stock.
     ///
     /// # Errors
-    /// [`ProblemCode::Overloaded`].
-    pub(super) fn admit(&self) -> Result<(), ApiError> {
+    /// [`ProblemCode::Overloaded`], [`ProblemCode::PaymentUnavailable`], [`ProblemCode::Unavailable`].
+    pub(super) async fn admit(&self) -> Result<(), ApiError> {
+        self.store.ask_what_is_away().await;
+        if let Some(step) = &self.store.away.borrow().step {
+            let code = match StepName::PAY.as_str() == step {
+                true => ProblemCode::PaymentUnavailable,
+                false => ProblemCode::Unavailable,
+            };
+            let detail = "Orders are taken again when it works; try again with the same key.";
+            return Err(ApiError::new(code, detail).retry_after_s(AWAY_AGAIN_S));
+        }
         let load = *self.store.load.borrow();
         if load.live.saturating_add(load.unowned) >= self.live_max
             && load.heard.is_some_and(|at| at.elapsed() < LOAD_COUNTS)
@@ -173,6 +200,36 @@ pub(crate) struct KeyOf {
 }
 
 impl Store {
+    /// Asks if what we know is old. One of those who come together waits for the answer, for a moment;
+    /// nobody asks while no orders come.
+    async fn ask_what_is_away(self: &Arc<Self>) {
+        let asks = self.away.send_if_modified(|away| {
+            let is_old = away.heard.is_none_or(|at| at.elapsed() >= LOAD_COUNTS);
+            let asks = is_old && !away.asking;
+            away.asking |= asks;
+            asks
+        });
+        if !asks {
+            return;
+        }
+        let store = Arc::clone(self);
+        // Its own task: whoever waits for it may hang up.
+        let asking = tokio::spawn(async move {
+            let asked = async {
+                let mut connection = store.pool.get().await?;
+                engine::away(&mut connection).await
+            };
+            let answer = asked.await;
+            store.away.send_modify(|away| {
+                away.asking = false;
+                // An answer that did not come is asked for again; without the database nothing is taken.
+                away.heard = answer.is_ok().then(Instant::now);
+                away.step = answer.ok().flatten();
+            });
+        });
+        let _ = tokio::time::timeout(ASKED_WITHIN, asking).await;
+    }
+
     /// One result for each order. A batch that fails for a while is tried once more; one that the
     /// database refuses is halved until the culprit stands alone.
     async fn take(&self, orders: Vec<NewOrder>) -> Vec<Result<Taken, Failed>> {

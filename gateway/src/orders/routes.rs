@@ -123,14 +123,15 @@ pub(crate) struct Docs;
             content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`", body = Problem,
             content_type = "application/problem+json"),
-        (status = 503, description = "`overloaded`, `unavailable`: repeat with the same key.",
+        (status = 503, description = "`overloaded`, `unavailable`, `payment_unavailable`: repeat with the \
+            same key.",
             body = Problem, content_type = "application/problem+json"),
     ),
 )]
 async fn place(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     Query::parse(&call.query).finish()?;
     let key_hash = key::hash(&call.headers)?;
-    app.orders.intake.admit()?;
+    app.orders.intake.admit().await?;
     let (_, wanted) = call.json::<OrderRequest>().await?;
     let key = KeyOf {
         scope: key::GUESTS,

@@ -329,10 +329,7 @@ mod tests {
                 trace_id: 1,
             })
             .collect();
-        let now = Now {
-            ms: 1_800_000_000_000,
-            seed: 0,
-        };
+        let now = Now::new(1_800_000_000_000, 0);
         engine::start(&mut connection, &saga::order::v1(), &new, 8, now)
             .await
             .expect("started");

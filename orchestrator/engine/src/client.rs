@@ -100,10 +100,8 @@ impl Client {
         new: &[NewSaga],
     ) -> Result<Started, Error> {
         let inner = &self.inner;
-        let now = Now {
-            ms: inner.clock.now_ms(),
-            seed: inner.seed.fetch_add(1, Ordering::Relaxed),
-        };
+        let seed = inner.seed.fetch_add(1, Ordering::Relaxed);
+        let now = Now::new(inner.clock.now_ms(), seed);
         let started = start(connection, &inner.definition, new, inner.shards, now).await?;
         inner.clock.observe(started.database_now_ms());
         Ok(started)
@@ -211,6 +209,29 @@ impl Client {
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
     }
+}
+
+/// What a step needs outside has been away for so long when no new sagas are taken any more: much less
+/// than a saga may take, so that what was taken can still be done.
+pub const AWAY_MS: i64 = 30_000;
+
+database::statement! {
+    /// The step that has been away for so long at one of the owners, if there is one.
+    struct ReadAway { ms: i64 => diesel::sql_types::BigInt } -> diesel::sql_types::Text =
+    "SELECT st.name FROM shards s JOIN steps st ON st.number = s.away_step
+     WHERE s.lease_until > clock_timestamp()
+       AND s.away_since < clock_timestamp() - {ms} * interval '1 ms'
+     ORDER BY s.away_since LIMIT 1"
+}
+
+/// The step before the pivot to which nothing could be sent for [`AWAY_MS`], because what it needs
+/// outside is away; what is started now would only wait with the others.
+///
+/// # Errors
+/// The database fails.
+pub async fn away(connection: &mut Connection) -> Result<Option<String>, Error> {
+    let steps: Vec<String> = ReadAway { ms: AWAY_MS }.load(connection).await?;
+    Ok(steps.into_iter().next())
 }
 
 database::statement! {

@@ -29,11 +29,11 @@ mod store;
 mod trace;
 pub mod view;
 
-pub use client::{Client, ClientError};
+pub use client::{AWAY_MS, Client, ClientError, away};
 pub use command::Sender;
 pub use config::Config;
 pub use orchestrator::{Parts, run};
-pub use owner::{Aftermath, Answered, Moved, Owner, Taken};
+pub use owner::{Aftermath, Answered, Away, Moved, Owner, Taken};
 pub use release::release;
 pub use shard::shard_of;
 pub use signal::{Act, ActionName, NewSignal, Person, Told, What, signal};

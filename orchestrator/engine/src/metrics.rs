@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     pub(crate) attention: IntCounter,
     pub(crate) asking: IntGaugeVec,
     pub(crate) oldest_untaken_s: IntGauge,
+    pub(crate) breaker_open: IntGaugeVec,
+    pub(crate) breaker_openings: IntCounterVec,
 }
 
 pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
@@ -80,5 +82,15 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "guichet_sagas_oldest_untaken_seconds",
         "For how long a saga of this process has asked for a person without anybody's having taken it on: \
          the longest; 0 when there is none",
+    ),
+    breaker_open: metrics::gauges(
+        "guichet_saga_breaker_open",
+        "1 while what a step needs outside is away and only a few commands are sent to it",
+        &["step"],
+    ),
+    breaker_openings: metrics::counters(
+        "guichet_saga_breaker_openings_total",
+        "How often what a step needs outside was found to be away",
+        &["step"],
     ),
 });

@@ -2,14 +2,22 @@
 //! simulation run the same code: they bring what was read, commit what is planned, tell how that went,
 //! and send what follows.
 
-use crate::{definitions::Definitions, sagas::Sagas, signal};
+mod away;
+
+pub use away::Away;
+
+use crate::{
+    definitions::Definitions,
+    sagas::{Sagas, is_before},
+    signal,
+};
 use contract::{
     Outcome, SagaId, StepKind,
     planted::{Bug, planted},
 };
 use saga::{
-    Action, Answers, Definition, Illegal, Input, Instance, Now, Plan, Send, Settlement,
-    TimestampMs, Write, current, settle,
+    Action, Answers, Breakers, Definition, Illegal, Input, Instance, Now, Plan, Send, Settlement,
+    Steps, TimestampMs, Write, breaker::Turned, current, settle,
 };
 use serde_json::Value;
 use std::{
@@ -28,6 +36,10 @@ pub struct Owner {
     doubtful: HashSet<SagaId>,
     /// How long answers take: tells a backlog from a loss.
     answers: Answers,
+    /// What the steps answered: tells whether what they need outside is away.
+    breakers: Breakers,
+    /// Sagas whose next command is to show whether it is back.
+    tries: HashSet<SagaId>,
 }
 
 /// What became of a row that was read.
@@ -50,6 +62,8 @@ pub struct Moved {
     pub asks_for_attention: bool,
     /// Its command is sent again because it was due.
     pub overdue: bool,
+    /// Breakers that opened or closed by what it was answered, by step.
+    pub turned: Vec<(u8, Turned)>,
 }
 
 /// One reply.
@@ -85,6 +99,8 @@ impl Owner {
             held: BTreeMap::new(),
             doubtful: HashSet::new(),
             answers: Answers::default(),
+            breakers: Breakers::default(),
+            tries: HashSet::new(),
         }
     }
 
@@ -227,17 +243,24 @@ impl Owner {
         self.sagas.next_wake()
     }
 
-    /// Sagas whose time has come, without those whose command is only late.
+    /// Sagas whose time has come, without those whose command is only late and those that a breaker
+    /// holds back.
     pub fn due(&mut self, now: TimestampMs, most: usize) -> Vec<SagaId> {
         let mut due = self.sagas.due(now, most);
-        due.retain(|id| match self.late_by(*id, now) {
-            Some(pause) => {
-                self.sagas.postpone(*id, now.saturating_add(pause));
+        due.retain(|id| match self.not_before(*id, now) {
+            Some(at) => {
+                self.sagas.postpone(*id, at);
                 false
             }
             None => true,
         });
         due
+    }
+
+    fn not_before(&mut self, id: SagaId, now: TimestampMs) -> Option<TimestampMs> {
+        let late = self.late_by(id, now);
+        late.map(|pause| now.saturating_add(pause))
+            .or_else(|| self.held_back(id, now))
     }
 
     fn late_by(&self, id: SagaId, now: TimestampMs) -> Option<i64> {
@@ -256,7 +279,12 @@ impl Owner {
             let saga = self.saga(id).filter(|saga| !saga.flags.held)?;
             Some((self.definitions.get(saga.definition)?.as_ref(), saga))
         };
-        settle(known, inputs, now)
+        let open = match planted(Bug::BreakerIgnored) {
+            true => Steps::default(),
+            false => self.breakers.open(),
+        };
+        let tries = |id, input: &Input| *input == Input::Wake && self.tries(id);
+        settle(known, tries, inputs, Now { open, ..now })
     }
 
     /// A write of the plan is committed.
@@ -269,10 +297,11 @@ impl Owner {
         let (shard, mut decided_at, before) = (owned.shard, owned.decided_at, &owned.instance);
         let same_command = write.next.seq == before.seq;
         let goes_on = before.flags.paused && !write.next.flags.paused;
-        let moved = Moved {
+        let mut moved = Moved {
             answers: answers(&write, decided_at, now),
             asks_for_attention: write.next.flags.attention && !before.flags.attention,
             overdue: same_command && write.next.resends > 0 && write.send.is_some() && !goes_on,
+            turned: Vec::new(),
         };
         for one in &moved.answers {
             self.answers.heard(one.step, one.kind, one.age_ms, now);
@@ -281,7 +310,17 @@ impl Owner {
         if !same_command || goes_on {
             decided_at = Some(now);
         }
+        moved.turned = self.listen(&write, now);
         self.sagas.put(write.next, shard, decided_at);
+        for (step, turned) in &moved.turned {
+            if *turned == Turned::Closed {
+                let waiting: Vec<SagaId> = self.sagas.before(*step).collect();
+                for id in waiting {
+                    let at = self.saga(id).and_then(|saga| saga.wake_at).unwrap_or(now);
+                    self.sagas.postpone(id, at.max(now));
+                }
+            }
+        }
         moved
     }
 
@@ -339,6 +378,7 @@ impl Owner {
                 }
                 _ => {}
             }
+            self.tries.remove(id);
             if self.doubtful.remove(id) {
                 aftermath.send_again.push(*id);
             }

@@ -1,6 +1,6 @@
 //! The sagas that this process owns, in memory, with their timers.
 
-use contract::SagaId;
+use contract::{SagaId, StepKind};
 use saga::{Instance, State, TimestampMs};
 use std::{
     cmp::Reverse,
@@ -17,6 +17,8 @@ pub(crate) struct Owned {
     pub(crate) shard: i16,
     /// When its current command was decided, as far as this process knows.
     pub(crate) decided_at: Option<TimestampMs>,
+    /// When to look at it, whatever its row says.
+    timer: Option<TimestampMs>,
 }
 
 /// All of them.
@@ -54,9 +56,10 @@ impl Sagas {
                 instance,
                 shard,
                 decided_at,
+                timer: wake_at,
             },
         );
-        if before.is_none_or(|before| timer(&before.instance) != wake_at) {
+        if before.is_none_or(|before| before.timer != wake_at) {
             self.timers.extend(wake_at.map(|at| Reverse((at, id))));
             self.forget_outdated();
         }
@@ -69,7 +72,7 @@ impl Sagas {
             return;
         }
         let timers = self.owned.iter().filter_map(|(id, owned)| {
-            let at = timer(&owned.instance)?;
+            let at = owned.timer?;
             Some(Reverse((at, *id)))
         });
         self.timers = timers.collect();
@@ -103,7 +106,7 @@ impl Sagas {
             if self
                 .owned
                 .get(&id)
-                .is_some_and(|owned| timer(&owned.instance) == Some(at))
+                .is_some_and(|owned| owned.timer == Some(at))
             {
                 due.push(id);
             }
@@ -114,9 +117,19 @@ impl Sagas {
     /// Looks at a saga again at `at`, whatever its row says.
     pub(crate) fn postpone(&mut self, id: SagaId, at: TimestampMs) {
         if let Some(owned) = self.owned.get_mut(&id) {
-            owned.instance.wake_at = Some(at);
+            owned.timer = Some(at);
             self.timers.push(Reverse((at, id)));
+            self.forget_outdated();
         }
+    }
+
+    /// Those that wait before a `do` of a step, though their time may have come.
+    pub(crate) fn before(&self, step: u8) -> impl Iterator<Item = SagaId> {
+        let waits = move |owned: &&Owned| is_before(&owned.instance, step);
+        self.owned
+            .values()
+            .filter(waits)
+            .map(|owned| owned.instance.id)
     }
 
     /// Those with a command that has no answer, in the order of their ids.
@@ -146,6 +159,14 @@ impl Sagas {
     }
 }
 
+/// Whether a saga pauses before it does a step.
+pub(crate) fn is_before(saga: &Instance, step: u8) -> bool {
+    let at = |cursor: saga::Cursor| {
+        cursor.step == step && cursor.kind == StepKind::Do && !cursor.outstanding
+    };
+    saga.state == State::Running && !saga.flags.paused && saga.cursor.is_some_and(at)
+}
+
 /// When a saga is to be woken: not while it is paused, though its row keeps the time.
 fn timer(saga: &Instance) -> Option<TimestampMs> {
     saga.wake_at.filter(|_| !saga.flags.paused)
@@ -161,7 +182,7 @@ mod tests {
         let definition = saga::order::v1();
         let mut sagas = Sagas::default();
         let id = SagaId::new();
-        let mut saga = saga::start(&definition, id, 1, Now { ms: 0, seed: 0 }).next;
+        let mut saga = saga::start(&definition, id, 1, Now::new(0, 0)).next;
         for wake_at in [50, 10, 90] {
             saga.wake_at = Some(wake_at);
             sagas.put(saga.clone(), 0, None);
@@ -181,7 +202,7 @@ mod tests {
         let definition = saga::order::v1();
         let mut sagas = Sagas::default();
         let mut live: Vec<Instance> = (0..10)
-            .map(|_| saga::start(&definition, SagaId::new(), 1, Now { ms: 0, seed: 0 }).next)
+            .map(|_| saga::start(&definition, SagaId::new(), 1, Now::new(0, 0)).next)
             .collect();
         let far = 1_000_000;
         for move_ in 0..5 * OUTDATED_MAX as i64 {

@@ -8,6 +8,7 @@
 //! This crate knows no clock, no chance, no database and no bus, so nothing that happens outside
 //! can make it decide differently.
 
+pub mod breaker;
 mod definition;
 mod instance;
 pub mod invariant;
@@ -17,6 +18,7 @@ mod retry;
 mod settle;
 mod step;
 
+pub use breaker::Breakers;
 pub use definition::{
     BadDefinition, Class, Definition, ProbeMode, StepDefinition, WaitingDefinition,
 };

@@ -81,7 +81,7 @@ mod tests {
 
     fn begun() -> (Definition, Instance) {
         let definition = order::v1();
-        let now = Now { ms: 0, seed: 1 };
+        let now = Now::new(0, 1);
         let saga = start(&definition, SagaId(uuid::Uuid::from_u128(7)), 1, now).next;
         (definition, saga)
     }

@@ -4,7 +4,7 @@
 //! written once per batch and only its latest command is sent. Every input is settled here and now:
 //! applied, or told why not; none waits for another one and none causes a resend.
 
-use crate::{Definition, Illegal, Input, Instance, Log, Now, Send, Status, step};
+use crate::{Definition, Illegal, Input, Instance, Log, Now, Send, Status, Steps, step};
 use contract::{
     SagaId,
     planted::{Bug, planted},
@@ -64,9 +64,11 @@ pub enum Settlement {
     UnknownSaga,
 }
 
-/// Settles `inputs` against the sagas that `lookup` knows.
+/// Settles `inputs` against the sagas that `lookup` knows. Those that `tries` names may send to a step
+/// whose breaker is open.
 pub fn settle<'a>(
     lookup: impl Fn(SagaId) -> Option<(&'a Definition, &'a Instance)>,
+    tries: impl Fn(SagaId, &Input) -> bool,
     inputs: &[(SagaId, Input)],
     now: Now,
 ) -> Plan {
@@ -83,8 +85,12 @@ pub fn settle<'a>(
         let at = write_of.get(saga).copied();
         let current = at.map_or(stored, |at| &plan.writes[at].next);
         let now = Now {
+            ms: now.ms,
             seed: seed_for(now.seed, *saga, current.rev),
-            ..now
+            open: match tries(*saga, input) {
+                true => Steps::default(),
+                false => now.open,
+            },
         };
         let transition = match step(definition, current, input, now) {
             Ok(transition) => transition,

@@ -14,6 +14,7 @@
 mod act;
 mod draft;
 mod pause;
+mod undo;
 
 use crate::{Cursor, Definition, Instance, State, Steps, TimestampMs};
 use contract::{
@@ -29,6 +30,17 @@ pub struct Now {
     pub ms: TimestampMs,
     /// Draws the jitter.
     pub seed: u64,
+    /// Steps whose breaker is open: no `do` is sent to them.
+    pub open: Steps,
+}
+
+impl Now {
+    /// With every breaker closed.
+    #[must_use]
+    pub fn new(ms: TimestampMs, seed: u64) -> Self {
+        let open = Steps::default();
+        Self { ms, seed, open }
+    }
 }
 
 /// What a saga may be told.

@@ -123,7 +123,7 @@ fn replay(definition: &Definition, history: &Value, file: &Path) -> BTreeSet<Str
         let transition = match &saga {
             None => {
                 let ms = at(row);
-                start(definition, id, 1, Now { ms, seed: 0 })
+                start(definition, id, 1, Now::new(ms, 0))
             }
             Some(saga) => {
                 let input = input(definition, saga, row);
@@ -131,7 +131,7 @@ fn replay(definition: &Definition, history: &Value, file: &Path) -> BTreeSet<Str
                 let due = saga.wake_at.filter(|_| input == Input::Wake);
                 let ms = at(row).max(due.unwrap_or(0));
                 let decide = |seed| {
-                    step(definition, saga, &input, Now { ms, seed })
+                    step(definition, saga, &input, Now::new(ms, seed))
                         .unwrap_or_else(|why| panic!("{}: {row}: {why}", file.display()))
                 };
                 // Whether one more pause fits into the budget may hang on its draw, which nobody wrote

@@ -35,7 +35,8 @@ fn inputs() -> impl Strategy<Value = Input> {
 }
 
 fn settled(definition: &Definition, sagas: &Sagas, inputs: &[(SagaId, Input)], now: Now) -> Plan {
-    settle(|id| Some((definition, sagas.get(&id)?)), inputs, now)
+    let lookup = |id| Some((definition, sagas.get(&id)?));
+    settle(lookup, |_, _| false, inputs, now)
 }
 
 proptest! {
@@ -46,7 +47,7 @@ proptest! {
         ms in prop_oneof![Just(1_000), Just(7_000), Just(700_000)],
     ) {
         let definition = order::v1();
-        let (born, now) = (Now { ms: 0, seed }, Now { ms, seed });
+        let (born, now) = (Now::new(0, seed), Now::new(ms, seed));
         // Three exist, the fourth does not.
         let before: Sagas = (0..3)
             .map(|n| SagaId(Uuid::from_u128(n)))

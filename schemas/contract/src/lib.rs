@@ -13,6 +13,7 @@ pub mod document;
 pub mod id;
 pub mod message;
 pub mod money;
+pub mod outage;
 pub mod planted;
 pub mod problem;
 pub mod refusal;

@@ -68,6 +68,10 @@ pub enum Bug {
     /// The undo of a payment takes a cancel that is refused for one that came too late, and gives nothing
     /// back of what was captured meanwhile.
     RefusedCancelBelieved,
+    /// While its outside is away a step is sent everything.
+    BreakerIgnored,
+    /// Nobody is let through to see whether the outside is back.
+    BreakerNeverTries,
 }
 
 #[cfg(feature = "planted")]

@@ -118,6 +118,8 @@ problems! {
     Overloaded = 503, "overloaded", "The service is at its limit";
     /// The database or the broker cannot be reached; repeat with the same key.
     Unavailable = 503, "unavailable", "The service is not available at the moment";
+    /// Payments cannot be made at the moment; nothing was written.
+    PaymentUnavailable = 503, "payment_unavailable", "Payments cannot be made at the moment";
     /// A defect of ours.
     Internal = 500, "internal", "Something went wrong on our side";
 }

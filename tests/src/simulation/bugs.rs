@@ -118,6 +118,16 @@ pub const ALL: &[Planted] = &[
     alone(&[Bug::LostCaptureBelieved], &["money-iff-ticket"]),
     alone(&[Bug::RefusedCancelBelieved], &["honest-end"]),
     Planted {
+        bugs: &[Bug::BreakerIgnored],
+        breaks: &["bounded-work"],
+        faults: &[Fault::ProviderOutage],
+    },
+    Planted {
+        bugs: &[Bug::BreakerNeverTries],
+        breaks: &["prompt-end"],
+        faults: &[Fault::ProviderOutage],
+    },
+    Planted {
         bugs: &[Bug::AcknowledgedUnanswered, Bug::NoResendWhenDue],
         breaks: &["prompt-end"],
         faults: ONLY_WORKERS_STOP,

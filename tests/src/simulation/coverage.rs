@@ -16,6 +16,7 @@ pub struct Coverage {
     /// What became of captures.
     captures: BTreeMap<&'static str, u64>,
     races: BTreeMap<&'static str, u64>,
+    moments: BTreeMap<&'static str, u64>,
     /// Sagas in all.
     pub sagas: u64,
 }
@@ -73,6 +74,14 @@ const MUST_REFUSE: &[&str] = &[
     "pivot done",
     "already ending",
     "paused",
+];
+
+/// What has to have happened besides.
+const MUST_HAPPEN: &[&str] = &[
+    "a breaker opens",
+    "a command is held back",
+    "a command is let through",
+    "a breaker closes",
 ];
 
 /// The ends that sagas of each version have to have come to.
@@ -142,6 +151,10 @@ impl Coverage {
         *self.illegal.entry(name).or_default() += 1;
     }
 
+    pub(super) fn reached(&mut self, moment: &'static str) {
+        *self.moments.entry(moment).or_default() += 1;
+    }
+
     pub(super) fn ended(&mut self, saga: &saga::Instance) {
         let name = if saga.state.is_end() {
             saga.state.name()
@@ -187,6 +200,9 @@ impl Coverage {
         for (key, count) in &other.races {
             *self.races.entry(key).or_default() += count;
         }
+        for (key, count) in &other.moments {
+            *self.moments.entry(key).or_default() += count;
+        }
         self.sagas += other.sagas;
     }
 
@@ -209,11 +225,15 @@ impl Coverage {
         let captures = MUST_CAPTURE
             .iter()
             .filter(|name| !self.captures.contains_key(*name));
+        let moments = MUST_HAPPEN
+            .iter()
+            .filter(|name| !self.moments.contains_key(*name));
         inputs
             .chain(refused.map(|name| format!("refused: {name}")))
             .chain(faults.map(|fault| format!("fault: {}", fault.name())))
             .chain(ends.map(|(name, version)| format!("end: {name} by {}", version.label())))
             .chain(captures.map(|name| format!("capture x {name}")))
+            .chain(moments.map(|name| (*name).to_owned()))
             .collect()
     }
 
@@ -244,12 +264,17 @@ impl Coverage {
             .races
             .iter()
             .map(|(name, n)| format!("{n:>10}  race: {name}"));
+        let moments = self
+            .moments
+            .iter()
+            .map(|(name, n)| format!("{n:>10}  {name}"));
         inputs
             .chain(refused)
             .chain(faults)
             .chain(ends)
             .chain(captures)
             .chain(races)
+            .chain(moments)
             .collect()
     }
 }

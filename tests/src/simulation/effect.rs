@@ -186,7 +186,7 @@ impl World {
             Some(order),
             "worker {w} asks the provider: {request:?}"
         );
-        if self.strikes(Fault::ProviderAway) {
+        if self.now < self.provider_back_at || self.strikes(Fault::ProviderAway) {
             return self.work(w, 5, Work::Hear(id, refused(&request, Classified::NotSent)));
         }
         if self.strikes(Fault::ProviderBusy) {

@@ -61,6 +61,8 @@ faults! {
     ClockBack = "the clock jumps back", 150;
     /// The provider cannot be reached.
     ProviderAway = "the provider is away", 1200;
+    /// Nobody can reach it for a while.
+    ProviderOutage = "the provider is away for a while", 250;
     /// It does what was asked, and its answer is lost.
     AnswerLost = "the provider's answer is lost", 1500;
     /// A request comes to it late, maybe after its client gave up.

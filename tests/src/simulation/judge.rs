@@ -6,7 +6,7 @@ use super::{
     orchestrator::CAPTURE,
 };
 use contract::{Outcome, Refusal, StepKind};
-use saga::{Definition, InputKind, Instance, Log, State, Write, invariant};
+use saga::{Definition, InputKind, Instance, Log, State, Write, breaker, invariant};
 
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,6 +261,12 @@ impl Judge {
         self.fail("bounded-work", order, what);
     }
 
+    /// A command is decided although its owner knows that what it needs is away.
+    pub(super) fn sent_to_an_open_breaker(&mut self, order: usize) {
+        let what = "it is sent although its step's breaker is open".to_owned();
+        self.fail("bounded-work", order, what);
+    }
+
     /// What a customer told is taken for settled; `saga` is what is stored.
     pub(super) fn end_settled(&mut self, order: usize, saga: &Instance) {
         let ends = saga.reason.is_some() || saga.state.is_end() || saga.pivot_done();
@@ -336,7 +342,9 @@ impl Judge {
                 waits + i64::from(pauses) + 2 * i64::from(step.resend_ms)
             })
             .sum();
-        self.due[order] = now + timer + LEASE_MS + TICKS_MS + SCAN_MS + steps;
+        // Held back, and once more should those that were let through not be heard of.
+        let held_back = 2 * breaker::COOL_DOWN_MAX_MS;
+        self.due[order] = now + timer + LEASE_MS + TICKS_MS + SCAN_MS + held_back + steps;
     }
 
     /// The next moment at which an order has to be at rest.

@@ -54,10 +54,7 @@ impl World {
         }
         self.orders.push(order);
         let seed = self.rng.any();
-        let now = Now {
-            ms: self.db_now(),
-            seed,
-        };
+        let now = Now::new(self.db_now(), seed);
         let definition = self.definition(self.orders[number].version);
         let transition = start(&definition, id, 1, now);
         let db_now = self.db_now();

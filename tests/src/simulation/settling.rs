@@ -7,9 +7,9 @@ use super::{
     orchestrator::{Act, Fate, Given},
     world::{Event, INCARNATION, World, tell},
 };
-use contract::{Command, Reply, SagaId};
+use contract::{Command, Reply, SagaId, StepKind};
 use engine::{Owner, Sender, shard_of};
-use saga::{Input, Now, Plan, ReplyInput};
+use saga::{Input, Now, Plan, ReplyInput, State, breaker::Turned};
 use std::{collections::HashSet, rc::Rc};
 
 const BATCH_MAX: usize = 500;
@@ -92,11 +92,13 @@ impl World {
             }
         }
         process.seed = process.seed.wrapping_add(1);
-        let now = Now {
-            ms: process.clock(self.now),
-            seed: process.seed,
-        };
+        let now = Now::new(process.clock(self.now), process.seed);
         let inputs = inputs_of(&given);
+        for (id, input) in &inputs {
+            if *input == Input::Wake && process.owner.tries(*id) {
+                self.coverage.reached("a command is let through");
+            }
+        }
         let plan = process.owner.settle(&inputs, now);
         if plan.writes.is_empty() {
             return self.settled(i, plan, given, rereads, &HashSet::new());
@@ -200,6 +202,7 @@ impl World {
         let process = &mut self.orchestrators[i];
         let mut conflicts = HashSet::new();
         let mut commands = Vec::new();
+        let open = process.owner.open();
         for write in plan.writes {
             if !moved.contains(&write.next.id) {
                 conflicts.insert(write.next.id);
@@ -211,7 +214,25 @@ impl World {
                 let command = sender.command(definition, &write.next, send);
                 commands.extend(command.map(|command| (Rc::new(command), Why::Written)));
             }
-            process.owner.committed(write, now);
+            let owner = &process.owner;
+            if let Some(cursor) = write.next.cursor.filter(|at| open.contains(at.step)) {
+                let is_new = owner
+                    .saga(write.next.id)
+                    .is_some_and(|saga| saga.seq != write.next.seq);
+                let is_do = cursor.kind == StepKind::Do && cursor.outstanding;
+                if is_new && is_do && !owner.tries(write.next.id) {
+                    self.judge.sent_to_an_open_breaker(number_of(write.next.id));
+                }
+                if !cursor.outstanding && write.next.state == State::Running {
+                    self.coverage.reached("a command is held back");
+                }
+            }
+            for (_, turned) in process.owner.committed(write, now).turned {
+                self.coverage.reached(match turned {
+                    Turned::Opened => "a breaker opens",
+                    Turned::Closed => "a breaker closes",
+                });
+            }
         }
         for (one, settlement) in given.iter().zip(&plan.settlements) {
             if let saga::Settlement::Refused(why) = settlement {

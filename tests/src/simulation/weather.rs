@@ -78,6 +78,11 @@ impl World {
             self.sessions_end();
             self.after(ms, Event::BrokerBack);
         }
+        if self.now >= self.provider_back_at && self.strikes(Fault::ProviderOutage) {
+            let ms = self.rng.range(5_000, 200_000);
+            tell!(self, None, "the provider is away for {ms} ms");
+            self.provider_back_at = self.now + ms;
+        }
         if self.strikes(Fault::ClockForward) {
             let ms = self.rng.range(1_000, 120_000);
             tell!(self, None, "the database's clock goes forward by {ms} ms");

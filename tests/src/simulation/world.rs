@@ -123,6 +123,8 @@ pub(super) struct World {
     pub(super) pauses: u32,
     /// Rows of the audit log.
     pub(super) audit: i64,
+    /// Until when nobody can reach the provider.
+    pub(super) provider_back_at: i64,
     queue: BinaryHeap<Reverse<Entry>>,
     entries: u64,
     story: Option<Vec<(i64, Option<usize>, String)>>,
@@ -172,6 +174,7 @@ impl World {
             operators: 0,
             pauses,
             audit: 0,
+            provider_back_at: i64::MIN,
             queue: BinaryHeap::new(),
             entries: 0,
             story: setting.story.then(Vec::new),
@@ -318,6 +321,7 @@ impl World {
     fn heal(&mut self) {
         self.mix = Mix::none();
         self.healed = true;
+        self.provider_back_at = self.now;
         // Whoever stalls now is still to wake up.
         let stalled = self.orchestrators.iter().map(|o| o.stalled_until);
         let stalled = stalled.chain(self.workers.iter().map(|w| w.stalled_until));

@@ -12,6 +12,7 @@ mod kills;
 mod outage;
 mod outside;
 mod poison;
+mod provider_away;
 mod troubles;
 mod versions;
 mod watched;

@@ -14,10 +14,7 @@ async fn sagas(connection: &mut Connection) -> [SagaId; 3] {
         id: SagaId::new(),
         trace_id: 1,
     });
-    let now = Now {
-        ms: 1_800_000_000_000,
-        seed: 0,
-    };
+    let now = Now::new(1_800_000_000_000, 0);
     engine::start(connection, &saga::order::v1(), &new, 8, now)
         .await
         .expect("started");

@@ -277,10 +277,7 @@ fn refuse_early(
             })
         }
     };
-    let now = Now {
-        ms: Utc::now().timestamp_millis(),
-        seed: 0,
-    };
+    let now = Now::new(Utc::now().timestamp_millis(), 0);
     let stepped = saga::step(definition, saga, &input, now);
     stepped
         .map(drop)

@@ -95,6 +95,7 @@ impl Orchestrator {
         let reply_queue = self.parts.bus.state().borrow().reply_queue.clone();
         let held = self.owner.held();
         let live = self.owner.before_pivot();
+        let away = self.owner.away(self.clock.now_ms());
         let renew = Renew {
             node: node.clone(),
             lease_ms,
@@ -105,6 +106,8 @@ impl Orchestrator {
                 .iter()
                 .map(|(shard, _)| live.get(shard).copied().unwrap_or(0))
                 .collect(),
+            away_step: away.map(|away| i16::from(away.step)),
+            away_since: away.map(|away| away.since),
         };
         let mut connection = self.parts.pool.get().await?;
         let rows: Vec<(i16, Option<String>, i64, bool, i64, i64)> =

@@ -18,7 +18,7 @@ use contract::{
     crash::{self, Orchestrator as At, Point},
 };
 use diesel_async::RunQueryDsl;
-use saga::{Definition, Illegal, Input, Now, Plan, Settlement, Write};
+use saga::{Definition, Illegal, Input, Now, Plan, Settlement, Write, breaker::Turned};
 use serde_json::Value;
 use std::{
     collections::HashSet,
@@ -123,10 +123,7 @@ impl Orchestrator {
         let begun = Instant::now();
         let found = self.load_missing(given).await?;
         self.seed = self.seed.wrapping_add(1);
-        let now = Now {
-            ms: self.clock.now_ms(),
-            seed: self.seed,
-        };
+        let now = Now::new(self.clock.now_ms(), self.seed);
         let inputs: Vec<(SagaId, Input)> = given
             .iter()
             .map(|one| (one.saga, one.input.clone()))
@@ -213,6 +210,9 @@ impl Orchestrator {
             });
         }
         let moved = self.owner.committed(write, now_ms);
+        for (step, turned) in &moved.turned {
+            tell_breaker(&definition, *step, *turned);
+        }
         for answered in &moved.answers {
             measure(&definition, answered);
         }
@@ -322,6 +322,28 @@ impl Orchestrator {
             incarnation: self.parts.bus.incarnation(),
             now_ms,
         })
+    }
+}
+
+/// A breaker opened or closed.
+fn tell_breaker(definition: &Definition, step: u8, turned: Turned) {
+    let Some(step) = definition.step(step).map(|step| step.name.as_str()) else {
+        return;
+    };
+    let open = METRICS.breaker_open.with_label_values(&[step]);
+    match turned {
+        Turned::Opened => {
+            open.set(1);
+            METRICS.breaker_openings.with_label_values(&[step]).inc();
+            tracing::warn!(
+                step,
+                "what the step needs outside is away; only a few commands are sent to it until it is back"
+            );
+        }
+        Turned::Closed => {
+            open.set(0);
+            tracing::info!(step, "what the step needs outside is back");
+        }
     }
 }
 

@@ -13,15 +13,19 @@ database::statement! {
         shards: Vec<i16> => Array<SmallInt>,
         epochs: Vec<i64> => Array<BigInt>,
         live: Vec<i32> => Array<Integer>,
+        away_step: Option<i16> => Nullable<SmallInt>,
+        away_since: Option<i64> => Nullable<BigInt>,
     } -> (SmallInt, Nullable<Text>, BigInt, Bool, BigInt, BigInt) =
     "WITH given AS (
        SELECT {node} AS node, clock_timestamp() + {lease_ms} * interval '1 ms' AS until,
-              {reply_queue} AS reply_queue
+              {reply_queue} AS reply_queue, {away_step} AS away_step,
+              to_timestamp({away_since} / 1000.0) AS away_since
      ), me AS (
        INSERT INTO orchestrators (node, seen_until) SELECT node, until FROM given
        ON CONFLICT (node) DO UPDATE SET seen_until = excluded.seen_until
      ), renewed AS (
-       UPDATE shards s SET lease_until = g.until, reply_queue = g.reply_queue, live = m.live
+       UPDATE shards s SET lease_until = g.until, reply_queue = g.reply_queue, live = m.live,
+                           away_step = g.away_step, away_since = g.away_since
        FROM given g, unnest({shards}, {epochs}, {live}) AS m(shard, epoch, live)
        WHERE s.shard = m.shard AND s.epoch = m.epoch AND s.owner = g.node
        RETURNING s.shard
@@ -52,6 +56,7 @@ database::statement! {
        ORDER BY s.shard FOR UPDATE OF s
      )
      UPDATE shards s SET owner = g.node, epoch = s.epoch + 1, reply_queue = g.reply_queue, live = 0,
+                         away_step = NULL, away_since = NULL,
                          lease_until = clock_timestamp() + g.lease_ms * interval '1 ms'
      FROM wanted w, given g WHERE s.shard = w.shard
      RETURNING s.shard, s.epoch"
@@ -63,7 +68,8 @@ database::statement! {
         node: String => Text,
         shards: Vec<i16> => Array<SmallInt>,
     } -> Integer =
-    "UPDATE shards SET owner = NULL, lease_until = '-infinity', reply_queue = NULL, live = 0
+    "UPDATE shards SET owner = NULL, lease_until = '-infinity', reply_queue = NULL, live = 0,
+                       away_step = NULL, away_since = NULL
      WHERE owner = {node} AND shard = ANY ({shards})"
 }
 

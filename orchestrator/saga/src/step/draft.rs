@@ -1,11 +1,9 @@
 //! A transition in the making: what an input does to the state, move by move.
 
 use super::{Illegal, InputKind, Log, Now, ReplyInput, Send, SignalKind, Transition};
-use crate::{
-    Class, Cursor, Definition, Instance, ProbeMode, State, StepDefinition, Steps, TimestampMs,
-};
+use crate::{Class, Cursor, Definition, Instance, ProbeMode, State, StepDefinition, TimestampMs};
 use contract::{
-    CODE_MAX_CHARS, Outcome, Refusal, StepKind,
+    Outcome, Refusal, StepKind, StepName, outage,
     planted::{self, Bug, planted},
 };
 
@@ -70,14 +68,17 @@ impl<'a> Draft<'a> {
                     .reason
                     .get_or_insert_with(|| code(Refusal::DeadlineExceeded));
             } else {
-                self.deadline_passed();
+                self.deadline_passed(step, cursor);
                 return Ok(());
             }
         }
         if !cursor.outstanding {
+            // Held back for longer than planned: that time was not the step's.
+            let late = self.next.wake_at.map_or(0, |at| self.now.ms - at).max(0);
+            self.next.budget_until = self.next.budget_until.map(|at| at.saturating_add(late));
             self.command(step, cursor.kind, cursor.attempt, Budget::Running);
         } else if self.budget_passed() {
-            self.exhausted(step, cursor);
+            self.exhausted(step, cursor, false);
         } else {
             self.resend(step, cursor);
         }
@@ -158,21 +159,22 @@ impl<'a> Draft<'a> {
         } else if planted(Bug::UnknownIsFailure) {
             self.step_rejected(step, None);
         } else {
-            self.spent(step, cursor);
+            self.spent(step, cursor, false);
         }
     }
 
-    /// The tries are spent; the last of them may have had its effect.
-    fn exhausted(&mut self, step: &'a StepDefinition, cursor: Cursor) {
+    /// The tries are spent; the last of them may have had its effect. `away`: it was told that the
+    /// outside is.
+    fn exhausted(&mut self, step: &'a StepDefinition, cursor: Cursor, away: bool) {
         if planted(Bug::ExhaustedIsFailure) && cursor.kind == StepKind::Do {
             self.step_rejected(step, None);
         } else {
-            self.spent(step, cursor);
+            self.spent(step, cursor, away);
         }
     }
 
     /// The phase is over without a definite outcome.
-    fn spent(&mut self, step: &'a StepDefinition, cursor: Cursor) {
+    fn spent(&mut self, step: &'a StepDefinition, cursor: Cursor, away: bool) {
         match cursor.kind {
             StepKind::Undo => self.undo_failed(step),
             StepKind::Do if self.next.reason.is_none() && !planted(Bug::ProbeSkipped) => {
@@ -181,6 +183,7 @@ impl<'a> Draft<'a> {
             // It still waits, and nobody can be asked just now: that is no reason to end it.
             StepKind::Probe if self.waits_on(step) => self.look_again_later(step),
             // Still unknown, or an ending waits: undone from this step on.
+            StepKind::Do | StepKind::Probe if away => self.compensate(of_an_outage(step)),
             StepKind::Do | StepKind::Probe => self.compensate(Refusal::StepFailed.code()),
         }
     }
@@ -213,9 +216,16 @@ impl<'a> Draft<'a> {
         let asked = i64::from(reply.retry_after_ms.unwrap_or(0)).min(i64::from(policy.max_ms));
         let delay = policy.delay_ms(cursor.attempt, self.now.seed).max(asked);
         let at = self.now.ms.saturating_add(delay);
+        let away = reply.code.as_deref().is_some_and(outage::says_away);
+        if away && cursor.kind == StepKind::Do && self.now.open.contains(step.number) {
+            // It costs neither a try nor the step's time; the saga's own deadline goes on.
+            let anew = policy.budget_ms.map(|ms| at.saturating_add(i64::from(ms)));
+            self.next.budget_until = self.next.budget_until.max(anew);
+            return self.pause(cursor, cursor.attempt, at);
+        }
         let in_time = self.next.budget_until.is_none_or(|until| at < until);
         if !in_time || !policy.allows_after(cursor.attempt) {
-            return self.exhausted(step, cursor);
+            return self.exhausted(step, cursor, away);
         }
         if step
             .attention_after
@@ -266,63 +276,15 @@ impl<'a> Draft<'a> {
         seq == self.next.seq || planted(Bug::ReplyToAnyCommand)
     }
 
-    fn deadline_passed(&mut self) {
+    fn deadline_passed(&mut self, step: &StepDefinition, cursor: Cursor) {
+        let is_do = cursor.kind == StepKind::Do && !cursor.outstanding;
         if planted(Bug::DeadlineKills) {
             self.rest(State::Compensated);
+        } else if is_do && self.now.open.contains(step.number) {
+            self.compensate(of_an_outage(step));
         } else {
             self.compensate(Refusal::DeadlineExceeded.code());
         }
-    }
-
-    // Undoing.
-
-    fn compensate(&mut self, reason: &str) {
-        self.end_wait();
-        self.next.state = State::Compensating;
-        self.next
-            .reason
-            .get_or_insert_with(|| reason.chars().take(CODE_MAX_CHARS).collect());
-        self.undo_next();
-    }
-
-    pub(super) fn undo_next(&mut self) {
-        let open = self.next.maybe_in_force.without(self.next.failed_undo);
-        if let Some(last) = self.to_undo_first(open) {
-            self.command(last, StepKind::Undo, 1, Budget::Fresh);
-        } else if self.next.maybe_in_force.is_empty() {
-            self.rest(State::Compensated);
-        } else {
-            self.ask_for_attention();
-            self.next.cursor = None;
-            self.next.wake_at = None;
-            self.next.budget_until = None;
-        }
-    }
-
-    /// Undos run in reverse order.
-    fn to_undo_first(&self, open: Steps) -> Option<&'a StepDefinition> {
-        if planted(Bug::UndoInOrder) {
-            let mut steps = self.definition.steps.iter();
-            return steps.find(|step| open.contains(step.number));
-        }
-        self.definition.last_of(open)
-    }
-
-    fn undone(&mut self, step: &StepDefinition) {
-        self.next.maybe_in_force.remove(step.number);
-        self.next.done.remove(step.number);
-        self.undo_next();
-    }
-
-    fn undo_failed(&mut self, step: &StepDefinition) {
-        self.next.failed_undo.insert(step.number);
-        self.ask_for_attention();
-        if planted(Bug::UndoStopsAtFailure) {
-            self.next.cursor = None;
-            self.next.wake_at = None;
-            return;
-        }
-        self.undo_next();
     }
 
     // Commands and time.
@@ -334,13 +296,16 @@ impl<'a> Draft<'a> {
         attempt: i16,
         budget: Budget,
     ) {
-        self.next.seq = self.next.seq.saturating_add(1);
+        let held_back = kind == StepKind::Do && self.now.open.contains(step.number);
+        if !held_back {
+            self.next.seq = self.next.seq.saturating_add(1);
+        }
         self.next.resends = 0;
         self.next.cursor = Some(Cursor {
             step: step.number,
             kind,
             attempt,
-            outstanding: true,
+            outstanding: !held_back,
         });
         let budget_ms = match kind {
             StepKind::Undo => step.undo_policy.budget_ms,
@@ -356,7 +321,12 @@ impl<'a> Draft<'a> {
         if budget == Budget::Fresh {
             self.next.budget_until = budget_ms.map(|ms| self.now.ms.saturating_add(i64::from(ms)));
         }
-        self.await_answer(step, kind, attempt);
+        if held_back {
+            // Due at once: whoever owns it lets it be until the breaker lets it through.
+            self.next.wake_at = Some(self.now.ms.saturating_add(1));
+        } else {
+            self.await_answer(step, kind, attempt);
+        }
     }
 
     fn resend(&mut self, step: &'a StepDefinition, cursor: Cursor) {
@@ -408,14 +378,14 @@ impl<'a> Draft<'a> {
             .is_some_and(|until| self.now.ms >= until)
     }
 
-    fn end_wait(&mut self) {
+    pub(super) fn end_wait(&mut self) {
         if let Some(since) = self.next.waiting_since.take() {
             let waited = self.now.ms.saturating_sub(since).max(0);
             self.next.deadline = self.next.deadline.saturating_add(waited);
         }
     }
 
-    fn ask_for_attention(&mut self) {
+    pub(super) fn ask_for_attention(&mut self) {
         self.next.flags.attention = true;
         self.next.flagged_at.get_or_insert(self.now.ms);
     }
@@ -483,6 +453,15 @@ impl<'a> Draft<'a> {
             send: self.send,
             log,
         }
+    }
+}
+
+/// Why a saga ends whose step could not be done because its outside was away.
+fn of_an_outage(step: &StepDefinition) -> &'static str {
+    if [StepName::PAY, StepName::CAPTURE].contains(&step.name) {
+        Refusal::PaymentUnavailable.code()
+    } else {
+        Refusal::StepFailed.code()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Single scenes of the state machine, each of which a rule of its own decides.
 
+mod outage;
 mod pause;
 mod people;
 
@@ -13,7 +14,7 @@ use uuid::Uuid;
 const T0: i64 = 1_700_000_000_000;
 
 fn now(ms: i64) -> Now {
-    Now { ms, seed: 0 }
+    Now::new(ms, 0)
 }
 
 fn reply(saga: &Instance, outcome: Outcome, code: &str) -> Input {
@@ -416,7 +417,7 @@ fn inputs_of_one_saga_are_folded_into_one_write_and_one_command() {
             .find(|s| s.id == id)
             .map(|s| (&definition, s))
     };
-    let plan = settle(lookup, &inputs, now(T0));
+    let plan = settle(lookup, |_, _| false, &inputs, now(T0));
     assert_eq!(
         plan.settlements,
         [

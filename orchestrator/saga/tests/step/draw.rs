@@ -38,6 +38,10 @@ pub(crate) enum Act {
     End,
     /// A person does something; `resolve` is only said of what is really dealt with.
     Operator(Action),
+    /// From now on the breaker of the step that it is at, or of the next one, is open; or all are closed.
+    Away {
+        open: Option<u8>,
+    },
     /// He stops it, or lets it go on.
     Pause {
         resume: bool,
@@ -71,6 +75,7 @@ pub(crate) fn acts() -> impl Strategy<Value = Vec<Act>> {
             Act::Signal { kind, step }
         }),
         1 => Just(Act::End),
+        1 => prop::option::of((0_u8..6).prop_map(number)).prop_map(|open| Act::Away { open }),
         2 => any::<bool>().prop_map(|resume| Act::Pause { resume }),
         1 => prop_oneof![
             Just(Action::Retry),

@@ -25,20 +25,14 @@ struct World {
     sends: Vec<Send>,
     /// Rows of the audit log.
     audit: i64,
+    /// Steps whose breaker is open.
+    open: Steps,
 }
 
 impl World {
     fn new(definition: Definition, seed: u64) -> Self {
         let id = SagaId(Uuid::from_u128(1));
-        let first = start(
-            &definition,
-            id,
-            5,
-            Now {
-                ms: 1_000_000,
-                seed,
-            },
-        );
+        let first = start(&definition, id, 5, Now::new(1_000_000, seed));
         let mut world = Self {
             definition,
             saga: first.next.clone(),
@@ -50,6 +44,7 @@ impl World {
             undo_order: Vec::new(),
             sends: Vec::new(),
             audit: 0,
+            open: Steps::default(),
         };
         world.observe(first.send);
         world
@@ -62,6 +57,10 @@ impl World {
             "{:?}",
             self.saga
         );
+        // What is held back counts as decided: another owner may have sent it.
+        if let Some(cursor) = self.saga.cursor.filter(|at| at.kind == StepKind::Do) {
+            self.decided.insert(cursor.step);
+        }
         let Some(send) = send else { return };
         assert_eq!(send.seq, self.saga.seq);
         match send.kind {
@@ -84,8 +83,8 @@ impl World {
     fn give(&mut self, input: &Input) -> Result<(), Illegal> {
         let before = self.saga.clone();
         let now = Now {
-            ms: self.ms,
-            seed: self.seed,
+            open: self.open,
+            ..Now::new(self.ms, self.seed)
         };
         let result = step(&self.definition, &before, input, now);
         if before.flags.paused && !before.state.is_end() {
@@ -97,6 +96,13 @@ impl World {
         }
         let transition = result?;
         assert_eq!(transition.next.rev, before.rev + 1);
+        let decided = transition.send.filter(|send| send.seq > before.seq);
+        let cursor = transition.next.cursor;
+        assert!(
+            !(decided.is_some_and(|send| self.open.contains(send.step))
+                && cursor.is_some_and(|cursor| cursor.kind == StepKind::Do)),
+            "no do is sent to a step that is away"
+        );
         assert!(
             transition.next.seq - before.seq <= 1,
             "one command at a time"
@@ -233,6 +239,10 @@ impl World {
                 }
                 result
             }
+            Act::Away { open } => {
+                self.open = open.iter().copied().collect();
+                Ok(())
+            }
             Act::Pause { resume } => {
                 self.audit += 1;
                 let audit = self.audit;
@@ -257,6 +267,7 @@ impl World {
 
     /// From now on everything answers well.
     fn heal(&mut self) {
+        self.open = Steps::default();
         if self.saga.flags.paused {
             self.act(&Act::Pause { resume: true });
         }

@@ -1,0 +1,1 @@
+ALTER TABLE shards DROP COLUMN away_step, DROP COLUMN away_since;
