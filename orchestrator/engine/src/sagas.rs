@@ -123,6 +123,17 @@ impl Sagas {
         }
     }
 
+    /// Of those that wait before a `do` of a step the ones that are not looked at until `at`.
+    pub(crate) fn before_beyond(&self, step: u8, at: TimestampMs) -> Vec<SagaId> {
+        let beyond = |owned: &&Owned| owned.timer.is_some_and(|timer| timer > at);
+        let waits = |owned: &&Owned| {
+            let due = owned.instance.wake_at.is_some_and(|due| due <= at);
+            due && is_before(&owned.instance, step)
+        };
+        let owned = self.owned.values().filter(waits).filter(beyond);
+        owned.map(|owned| owned.instance.id).collect()
+    }
+
     /// Those that wait before a `do` of a step, though their time may have come.
     pub(crate) fn before(&self, step: u8) -> impl Iterator<Item = SagaId> {
         let waits = move |owned: &&Owned| is_before(&owned.instance, step);

@@ -157,7 +157,8 @@ impl Breakers {
         let Some(Breaker::Open(open)) = self.of.get_mut(&step) else {
             return true;
         };
-        if now >= open.until {
+        // The clock may have been set back.
+        if now >= open.until || open.until.saturating_sub(now) > open.cool_down_ms {
             // Should nothing be heard of these, a few others follow.
             open.until = now.saturating_add(open.cool_down_ms);
             open.trials = TRIALS;

@@ -322,7 +322,8 @@ impl Judge {
             self.due[order] = i64::MAX; // counted anew when it goes on
             return;
         }
-        let from = saga.paused_at.unwrap_or(db_now);
+        // Set back during the pause, the clock has to come to where it was.
+        let from = saga.paused_at.map_or(db_now, |at| at.min(db_now));
         let timer = saga.wake_at.map_or(0, |at| (at - from).max(0));
         let steps: i64 = definition
             .steps

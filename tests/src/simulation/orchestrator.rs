@@ -286,6 +286,8 @@ impl World {
         let process = &mut self.orchestrators[i];
         process.renewed = self.now;
         process.observe(self.now, db_now);
+        let clock = process.clock(self.now);
+        process.owner.mind_held_back(clock);
         let held = process.owner.held();
         let (leases, others) = self.db.renew(i, process.session, &held, LEASE_MS, db_now);
         let plan = lease::plan(&leases, &held, NAMES[i], others);

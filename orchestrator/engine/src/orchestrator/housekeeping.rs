@@ -95,7 +95,9 @@ impl Orchestrator {
         let reply_queue = self.parts.bus.state().borrow().reply_queue.clone();
         let held = self.owner.held();
         let live = self.owner.before_pivot();
-        let away = self.owner.away(self.clock.now_ms());
+        let now = self.clock.now_ms();
+        self.owner.mind_held_back(now);
+        let away = self.owner.away(now);
         let renew = Renew {
             node: node.clone(),
             lease_ms,

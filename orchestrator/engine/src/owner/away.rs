@@ -5,7 +5,10 @@ use contract::{
     SagaId, StepKind,
     planted::{Bug, planted},
 };
-use saga::{Class, Steps, TimestampMs, Write, breaker::Turned};
+use saga::{
+    Class, Steps, TimestampMs, Write,
+    breaker::{COOL_DOWN_MAX_MS, Turned},
+};
 
 /// A saga that a breaker holds back says so in its row after so long, or it would look forgotten.
 const HELD_BACK_MS: i64 = 5 * 60_000;
@@ -20,6 +23,17 @@ pub struct Away {
 }
 
 impl Owner {
+    /// Looks at what breakers hold back as often as they say, though the clock may have been set back
+    /// since. Now and then, for it looks at all.
+    pub fn mind_held_back(&mut self, now: TimestampMs) {
+        for step in self.open().iter() {
+            let latest = now.saturating_add(COOL_DOWN_MAX_MS);
+            for id in self.sagas.before_beyond(step, latest) {
+                self.sagas.postpone(id, now);
+            }
+        }
+    }
+
     /// Until when a saga that is due waits in memory because its step's breaker is open. Its row says
     /// that it is due: another owner goes on from there, and hears for himself.
     pub(super) fn held_back(&mut self, id: SagaId, now: TimestampMs) -> Option<TimestampMs> {

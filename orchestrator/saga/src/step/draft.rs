@@ -74,7 +74,9 @@ impl<'a> Draft<'a> {
         }
         if !cursor.outstanding {
             // Held back for longer than planned: that time was not the step's.
-            let late = self.next.wake_at.map_or(0, |at| self.now.ms - at).max(0);
+            let late = self.next.wake_at.map_or(0, |at| self.now.ms - at);
+            let held_back = late >= crate::breaker::COOL_DOWN_MS;
+            let late = if held_back { late } else { 0 };
             self.next.budget_until = self.next.budget_until.map(|at| at.saturating_add(late));
             self.command(step, cursor.kind, cursor.attempt, Budget::Running);
         } else if self.budget_passed() {
