@@ -95,7 +95,11 @@ pub const ALL: &[Planted] = &[
     alone(&[Bug::ProbeSkipped], &["unknown-is-a-result"]),
     alone(&[Bug::UndoInOrder], &["every-end-undoes"]),
     alone(&[Bug::UndoStopsAtFailure], &["failed-undo-is-work"]),
-    alone(&[Bug::DeadlineKills], &["honest-end"]),
+    Planted {
+        bugs: &[Bug::DeadlineKills],
+        breaks: &["honest-end"],
+        faults: &[Fault::ClockForward, Fault::ProviderOutage],
+    },
     alone(&[Bug::NudgeBelieved], &["money-iff-ticket"]),
     alone(&[Bug::EndOverridesPivot], &["every-end-undoes"]),
     alone(&[Bug::PauseIgnored], &["bounded-work"]),

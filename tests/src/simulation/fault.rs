@@ -55,7 +55,7 @@ faults! {
     StatementFails = "a transaction fails", 300;
     /// It is committed, and the client does not hear it.
     CommitUnheard = "a commit is not heard of", 500;
-    /// The database's clock goes forward by up to two minutes.
+    /// The database's clock goes forward, by minutes.
     ClockForward = "the clock jumps forward", 150;
     /// It goes back.
     ClockBack = "the clock jumps back", 150;

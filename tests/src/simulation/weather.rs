@@ -84,7 +84,13 @@ impl World {
             self.provider_back_at = self.now + ms;
         }
         if self.strikes(Fault::ClockForward) {
-            let ms = self.rng.range(1_000, 120_000);
+            // Now and then by more than an order's whole time.
+            let most = if self.rng.chance(2_500) {
+                900_000
+            } else {
+                120_000
+            };
+            let ms = self.rng.range(1_000, most);
             tell!(self, None, "the database's clock goes forward by {ms} ms");
             self.db_offset += ms;
         }
