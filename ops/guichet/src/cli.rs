@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::{
     config::CONFIG_VARIABLE,
-    operator::{act, attention, audit, catalogue::Load, review, saga},
+    operator::{act, attention, audit, catalogue::Load, review, saga, versions},
     output::Format,
     roles::worker::Name,
     up::Up,
@@ -131,6 +131,8 @@ pub(crate) enum Saga {
     Compensate(act::Act),
     /// Give a saga up with what it leaves in force; takes two people
     Abandon(act::Abandon),
+    /// Move those in flight to another version of their definition, where that is safe
+    Migrate(versions::Migrate),
 }
 
 /// `guichet review …`

@@ -103,6 +103,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Builder::new_multi_thread(),
             operator::act::abandon(file, format, abandon),
         ),
+        Command::Saga(Saga::Migrate(migrate)) => on(
+            Builder::new_multi_thread(),
+            operator::versions::migrate(file, format, migrate),
+        ),
         Command::Review(Review::Ls(list)) => on(
             Builder::new_multi_thread(),
             operator::review::list(file, format, list),

@@ -1,5 +1,5 @@
-//! Looking inside, and the [`interventions`] of people in what asks for their [`attention`], with the
-//! [`review`]s of held orders and the [`audit`] log that keeps every one of them; and the promises as queries ([`check`]).
+//! Looking inside, and the [`interventions`] of people in what asks for their [`attention`], the
+//! [`review`]s of held orders, their moves to another version of a definition ([`migrate`]) and the [`audit`] log that keeps every one of them; and the promises as queries ([`check`]).
 //!
 //! It writes rows of reviews, signals and the audit log, and never a saga's: whatever an operator
 //! does, the engine decides what follows.
@@ -9,6 +9,7 @@ pub mod audit;
 pub mod check;
 mod error;
 pub mod interventions;
+pub mod migrate;
 pub mod review;
 pub mod sagas;
 

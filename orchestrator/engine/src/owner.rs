@@ -221,6 +221,11 @@ impl Owner {
             let step = definition.steps.iter().find(|s| s.name.as_str() == step)?;
             Some(step.number)
         };
+        if let Some((from, to)) = signal::migrates(kind, says) {
+            let from = self.definitions.labelled(from)?.id;
+            let to = Arc::clone(self.definitions.labelled(to)?);
+            return Some(Input::Migrate { from, to });
+        }
         // An ended saga is not in memory: any number will do, the signal is late.
         signal::input(kind, number().unwrap_or(u8::MAX), says)
     }

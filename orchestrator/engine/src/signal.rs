@@ -76,6 +76,13 @@ pub enum ActionName {
     Resolve(StepName),
     /// [`saga::Action::Abandon`]; who does it is the approver.
     Abandon,
+    /// [`saga::Input::Migrate`], between the versions with these labels.
+    Migrate {
+        /// The version that the saga runs by.
+        from: String,
+        /// The version that it is to go on by.
+        to: String,
+    },
 }
 
 /// A saga that was told something.
@@ -93,6 +100,9 @@ pub struct Told {
     pub waits: bool,
 }
 
+/// What a signal that moves a saga to another version says that it does.
+const MIGRATE: &str = "migrate";
+
 /// The kinds by their numbers in the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(i16)]
@@ -108,6 +118,13 @@ impl Kind {
         let all = [Self::Decision, Self::Nudge, Self::End, Self::Act];
         all.into_iter().find(|kind| *kind as i16 == number)
     }
+}
+
+/// The labels of the versions between which a signal moves its saga, if it does that.
+pub(crate) fn migrates(kind: i16, says: Option<&Value>) -> Option<(&str, &str)> {
+    let says = says.filter(|says| says["action"] == MIGRATE)?;
+    let labels = says["from"].as_str().zip(says["to"].as_str());
+    labels.filter(|_| kind == Kind::Act as i16)
 }
 
 /// The input that a signal is; `None` if this program does not know it.
@@ -204,12 +221,17 @@ pub async fn signal(
                     ActionName::Retry => ("retry", ""),
                     ActionName::Resolve(step) => ("resolve", step.as_str()),
                     ActionName::Abandon => ("abandon", ""),
+                    ActionName::Migrate { .. } => (MIGRATE, ""),
                 };
                 let mut says = json!({
                     "action": action, "by": act.by, "reason": act.reason, "audit": act.audit,
                 });
                 if !step.is_empty() {
                     says["step"] = step.into();
+                }
+                if let ActionName::Migrate { from, to } = &act.action {
+                    says["from"] = from.as_str().into();
+                    says["to"] = to.as_str().into();
                 }
                 (Kind::Act, step, says)
             }

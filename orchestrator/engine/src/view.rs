@@ -4,7 +4,7 @@ use crate::{
     Error,
     definitions::Definitions,
     orchestrator::input_name,
-    store::row::{ReadSagas, Row, outcome_from},
+    store::row::{InFlight, ReadSagas, Row, outcome_from},
 };
 use chrono::{DateTime, Utc};
 use contract::{Outcome, SagaId, StepKind, StepName};
@@ -216,6 +216,39 @@ pub async fn read(
         instance,
         timeline,
     }))
+}
+
+/// The sagas that have not ended and run by one of some definitions, those that began first; at most so
+/// many.
+///
+/// # Errors
+/// The database fails.
+pub async fn in_flight(
+    connection: &mut Connection,
+    definitions: Vec<i16>,
+    most: i64,
+) -> Result<Vec<SagaId>, database::Error> {
+    let ids: Vec<Uuid> = InFlight { definitions, most }.load(connection).await?;
+    Ok(ids.into_iter().map(SagaId).collect())
+}
+
+/// Some sagas as they are stored, in the order of their ids; `None` for a row that cannot be read. One that
+/// is not there is left out.
+///
+/// # Errors
+/// The database fails.
+pub async fn instances(
+    connection: &mut Connection,
+    ids: &[SagaId],
+) -> Result<Vec<(SagaId, Option<Instance>)>, database::Error> {
+    let ids = ids.iter().map(|id| id.0).collect();
+    let rows: Vec<Row> = ReadSagas { ids }.load(connection).await?;
+    let sagas = rows
+        .into_iter()
+        .map(|row| (row.id(), row.into_instance().ok()));
+    let mut sagas: Vec<_> = sagas.collect();
+    sagas.sort_by_key(|(id, _)| *id);
+    Ok(sagas)
 }
 
 fn input_kind(number: i16) -> Option<InputKind> {

@@ -12,6 +12,7 @@ pub mod breaker;
 mod definition;
 mod instance;
 pub mod invariant;
+pub mod migrate;
 pub mod order;
 mod resend;
 mod retry;

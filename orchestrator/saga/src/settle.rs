@@ -77,6 +77,8 @@ pub fn settle<'a>(
         settlements: Vec::with_capacity(inputs.len()),
     };
     let mut write_of: HashMap<SagaId, usize> = HashMap::with_capacity(inputs.len());
+    // Those that an input of this batch moves to another version: what follows is decided by that one.
+    let mut migrated: HashMap<SagaId, &Definition> = HashMap::new();
     for (index, (saga, input)) in inputs.iter().enumerate() {
         let Some((definition, stored)) = lookup(*saga) else {
             plan.settlements.push(Settlement::UnknownSaga);
@@ -92,7 +94,8 @@ pub fn settle<'a>(
                 false => now.open,
             },
         };
-        let transition = match step(definition, current, input, now) {
+        let by = migrated.get(saga).copied().unwrap_or(definition);
+        let transition = match step(by, current, input, now) {
             Ok(transition) => transition,
             Err(illegal) => {
                 plan.settlements.push(Settlement::Refused(illegal));
@@ -100,8 +103,12 @@ pub fn settle<'a>(
             }
         };
         plan.settlements.push(Settlement::Applied);
-        let status = Some(transition.next.status(definition))
-            .filter(|status| *status != stored.status(definition));
+        if let Input::Migrate { to, .. } = input {
+            migrated.insert(*saga, to);
+        }
+        let by = migrated.get(saga).copied().unwrap_or(definition);
+        let status =
+            Some(transition.next.status(by)).filter(|status| *status != stored.status(definition));
         let applied = Applied {
             input: index,
             log: transition.log,

@@ -16,12 +16,19 @@ mod draft;
 mod pause;
 mod undo;
 
-use crate::{Cursor, Definition, Instance, State, Steps, TimestampMs};
+use crate::{
+    Cursor, Definition, Instance, State, Steps, TimestampMs,
+    migrate::{self, Sorted},
+};
 use contract::{
     Outcome, SagaId, StepKind,
     planted::{Bug, planted},
 };
 use draft::{Budget, Draft};
+use std::sync::Arc;
+
+/// What the history calls a move to another version.
+const MIGRATE: &str = "migrate";
 
 /// The time and the chance of one step, both given from outside.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +71,13 @@ pub enum Input {
     },
     /// A person does something about a saga that asks for one.
     Act(Action),
+    /// A person moves the saga to another version of its definition.
+    Migrate {
+        /// The number of the version that it is moved from: what comes twice finds another one.
+        from: i16,
+        /// The version that it is to go on by.
+        to: Arc<Definition>,
+    },
 }
 
 /// What a person may do about a saga: stop it for a while, whatever it is at, and the rest if it asks
@@ -126,7 +140,7 @@ impl Input {
             Self::Wake => InputKind::Wake,
             Self::Signal { .. } => InputKind::Signal,
             Self::End { .. } => InputKind::End,
-            Self::Act(_) => InputKind::Operator,
+            Self::Act(_) | Self::Migrate { .. } => InputKind::Operator,
         }
     }
 }
@@ -202,6 +216,9 @@ pub enum Illegal {
     /// The saga does not ask for a person, or not for this.
     #[error("the saga does not ask for this")]
     NothingToDo,
+    /// What the saga has begun is not the same by the other version.
+    #[error("the saga cannot go on by the other version")]
+    OtherVersion,
     /// The state names a step that the definition does not have.
     #[error("the definition does not have the saga's step")]
     UnknownStep,
@@ -333,6 +350,15 @@ pub fn step(
         Input::Act(action) => {
             draft.act(action)?;
             (None, Some(action.name().to_owned()))
+        }
+        Input::Migrate { from, to } => {
+            if *from != definition.id || migrate::sort(definition, to, instance) != Sorted::Safe {
+                return Err(Illegal::OtherVersion);
+            }
+            draft.definition = to;
+            draft.next.definition = to.id;
+            draft.next.pivot = to.pivot();
+            (None, Some(MIGRATE.to_owned()))
         }
     };
     Ok(draft.finish(input.kind(), instance.cursor, instance.seq, outcome, code))

@@ -72,6 +72,8 @@ pub enum Bug {
     BreakerIgnored,
     /// Nobody is let through to see whether the outside is back.
     BreakerNeverTries,
+    /// A saga is moved to another version whatever it has done by its own.
+    UnsafeIsMigrated,
 }
 
 #[cfg(feature = "planted")]

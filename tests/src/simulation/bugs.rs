@@ -121,6 +121,12 @@ pub const ALL: &[Planted] = &[
     alone(&[Bug::PausedIsSent], &["bounded-work"]),
     alone(&[Bug::LostCaptureBelieved], &["money-iff-ticket"]),
     alone(&[Bug::RefusedCancelBelieved], &["honest-end"]),
+    // An authorisation that nobody captures becomes tickets, or a saga is at a step that it does not have.
+    Planted {
+        bugs: &[Bug::UnsafeIsMigrated],
+        breaks: &["money-iff-ticket"],
+        faults: &[Fault::OperatorMigrates],
+    },
     Planted {
         bugs: &[Bug::BreakerIgnored],
         breaks: &["bounded-work"],

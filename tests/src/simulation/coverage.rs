@@ -50,6 +50,8 @@ const MUST: &[(State, &str)] = &[
     (State::Waiting, "resume"),
     (State::Compensating, "pause"),
     (State::Compensating, "resume"),
+    (State::Running, "migrate"),
+    (State::Waiting, "migrate"),
 ];
 
 /// What has to have become of captures.
@@ -74,6 +76,7 @@ const MUST_REFUSE: &[&str] = &[
     "pivot done",
     "already ending",
     "paused",
+    "other version",
 ];
 
 /// What has to have happened besides.
@@ -127,6 +130,7 @@ impl Coverage {
             Input::Act(Action::Pause { .. }) => "pause",
             Input::Act(Action::Resume { .. }) => "resume",
             Input::Act(_) => "act",
+            Input::Migrate { .. } => "migrate",
         };
         let at = log.cursor.map(|cursor| usize::from(cursor.step));
         if at == Some(CAPTURE) {
@@ -147,6 +151,7 @@ impl Coverage {
             Illegal::UnknownStep => "unknown step",
             Illegal::Paused => "paused",
             Illegal::NothingToDo => "nothing to do",
+            Illegal::OtherVersion => "other version",
         };
         *self.illegal.entry(name).or_default() += 1;
     }

@@ -56,6 +56,8 @@ pub(super) enum Stand {
 /// A payment at the provider.
 #[derive(Clone, Debug)]
 pub(super) struct Payment {
+    /// It is only authorised, and captured by a request of its own.
+    pub(super) manual: bool,
     /// How it stands.
     pub(super) stand: Stand,
     /// How it stood a moment ago.
@@ -64,12 +66,23 @@ pub(super) struct Payment {
     pub(super) refunded_minor: i64,
 }
 
+impl Payment {
+    /// How it stands once the bank has said yes.
+    #[must_use]
+    pub(super) fn paid(&self) -> Stand {
+        match self.manual {
+            false => Stand::Captured,
+            true => Stand::Authorised,
+        }
+    }
+}
+
 /// An order, and what the world outside knows of it.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     /// What the workers read.
     pub(super) view: Arc<OrderView>,
-    /// The version of its definition.
+    /// The version of its definition when it was placed.
     pub(super) version: i16,
     /// What the fraud rules say.
     pub(super) fraud: Fraud,
@@ -109,15 +122,6 @@ impl Order {
     pub(super) fn is_authorised(&self) -> bool {
         let mut payments = self.payments.iter();
         payments.any(|payment| payment.stand == Stand::Authorised)
-    }
-
-    /// How a payment stands once the bank has said yes.
-    #[must_use]
-    pub(super) fn paid(&self) -> Stand {
-        match self.version {
-            1 => Stand::Captured,
-            _ => Stand::Authorised,
-        }
     }
 
     /// How many tickets it is for.

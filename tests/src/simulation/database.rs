@@ -31,6 +31,8 @@ pub(super) enum Told {
     Pause(i64),
     /// An operator lets it go on.
     Resume(i64),
+    /// An operator moves it from the first to the second of these versions.
+    Migrate(i16, i16),
 }
 
 impl Told {
@@ -41,7 +43,7 @@ impl Told {
             Self::Decision => 1,
             Self::Nudge => 2,
             Self::End => 3,
-            Self::Act | Self::Pause(_) | Self::Resume(_) => 4,
+            Self::Act | Self::Pause(_) | Self::Resume(_) | Self::Migrate(..) => 4,
         }
     }
 }

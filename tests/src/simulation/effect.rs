@@ -232,7 +232,7 @@ impl World {
                 _ => Some(Lapse::ShowsNothing),
             },
             Request::Capture(_) if self.strikes(Fault::AuthorisationEnds) => Some(Lapse::EndsFirst),
-            Request::Create if self.strikes(Fault::KeyForgotten) => Some(Lapse::ForgetsKey),
+            Request::Create(_) if self.strikes(Fault::KeyForgotten) => Some(Lapse::ForgetsKey),
             _ => None,
         };
         let response = receive(&mut self.orders[order], request, lapse);

@@ -83,6 +83,8 @@ faults! {
     OperatorPauses = "an operator pauses a saga", 1500;
     /// A customer ends his order.
     CustomerEnds = "a customer ends an order", 2500;
+    /// An operator moves a saga to the other version of its definition.
+    OperatorMigrates = "an operator moves a saga to another version", 2500;
 }
 
 /// How often each fault strikes, in ten thousand occasions.

@@ -1,7 +1,7 @@
 //! The promises, watched all the time.
 
 use super::{
-    customer::{Order, Stand},
+    customer::{Order, Payment, Stand},
     database::{Database, OrderRow, STEPS, in_force},
     orchestrator::CAPTURE,
 };
@@ -389,9 +389,9 @@ impl Judge {
                             format!("it has ended, and step {step} is in force"),
                         );
                     }
-                    // Before its capture is begun an order of the second version takes nothing.
-                    let taken = truth.payments.iter().any(|p| p.stand == Stand::Captured);
-                    if truth.version == 2 && taken && row.effects[CAPTURE].is_none() {
+                    // Before its capture is begun a payment that is only authorised takes nothing.
+                    let taken = |p: &Payment| p.manual && p.stand == Stand::Captured;
+                    if truth.payments.iter().any(taken) && row.effects[CAPTURE].is_none() {
                         self.fail(
                             "money-iff-ticket",
                             order,

@@ -382,6 +382,10 @@ impl World {
                 Told::Act => Some(json!({"action": "retry"})),
                 Told::Pause(audit) => Some(json!({"action": "pause", "audit": audit})),
                 Told::Resume(audit) => Some(json!({"action": "resume", "audit": audit})),
+                Told::Migrate(from, to) => {
+                    let (from, to) = (format!("order@{from}"), format!("order@{to}"));
+                    Some(json!({"action": "migrate", "from": from, "to": to}))
+                }
                 Told::Decision | Told::Nudge => None,
             };
             let kind = row.told.kind();

@@ -52,6 +52,10 @@ impl World {
             self.operators += 1;
             self.after(after, Event::Pause(number));
         }
+        if self.rng.chance(self.mix.of(Fault::OperatorMigrates)) {
+            let after = self.rng.range(0, 20).pow(3);
+            self.after(after, Event::Migrate(number));
+        }
         self.orders.push(order);
         let seed = self.rng.any();
         let now = Now::new(self.db_now(), seed);
@@ -128,6 +132,16 @@ impl World {
         self.expect(order);
     }
 
+    /// To the other version, whatever it has done by its own: its owner decides whether that is safe.
+    pub(super) fn migrate(&mut self, order: usize) {
+        self.coverage.fault(Fault::OperatorMigrates);
+        let from = self.db.orders[order].saga.definition;
+        let to = if from == 1 { 2 } else { 1 };
+        tell!(self, Some(order), "an operator moves it to order@{to}");
+        self.tell_saga(order, Told::Migrate(from, to), 0);
+        self.expect(order);
+    }
+
     /// Once nothing goes wrong any more, it has to be at rest within a time that is counted from now.
     fn expect(&mut self, order: usize) {
         if self.healed {
@@ -164,14 +178,17 @@ impl World {
             Card::Challenge(answer) => answer,
             _ => Some(true),
         };
-        let paid = self.orders[order].paid();
         let Some(payment) = self.orders[order].payments.get_mut(at) else {
             return;
         };
         let (Some(good), Stand::Challenged | Stand::Thinking) = (good, payment.stand) else {
             return;
         };
-        payment.turn(if good { paid } else { Stand::Declined });
+        payment.turn(if good {
+            payment.paid()
+        } else {
+            Stand::Declined
+        });
         tell!(
             self,
             Some(order),

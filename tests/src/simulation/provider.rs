@@ -14,8 +14,8 @@ use workers::{
     pay::{
         flow::{Limits, OutsideIds, Provider},
         stripe::{
-            ApiError, Charge, Classified, Expandable, Intent, IntentId, NewIntent, NextAction,
-            Refund, Status,
+            ApiError, CaptureMethod, Charge, Classified, Expandable, Intent, IntentId, NewIntent,
+            NextAction, Refund, Status,
         },
     },
 };
@@ -23,8 +23,8 @@ use workers::{
 /// What an effect asks of the world outside its process.
 #[derive(Clone, Debug)]
 pub(super) enum Request {
-    /// Make a payment.
-    Create,
+    /// Make a payment; whether it is captured by a request of its own.
+    Create(bool),
     /// Charge it.
     Confirm(usize),
     /// Take what it authorised.
@@ -106,8 +106,9 @@ fn place(id: &IntentId) -> usize {
 }
 
 impl Provider for Port {
-    async fn create(&self, _: &str, _: &NewIntent<'_>) -> Result<Intent, Classified> {
-        self.intent(Request::Create).await
+    async fn create(&self, _: &str, new: &NewIntent<'_>) -> Result<Intent, Classified> {
+        let manual = new.capture_method == CaptureMethod::Manual;
+        self.intent(Request::Create(manual)).await
     }
 
     async fn confirm(&self, _: &str, id: &IntentId, _: &str) -> Result<Intent, Classified> {
@@ -173,7 +174,7 @@ pub(super) enum Lapse {
 /// A request has reached the provider: what it does, and what it would answer.
 pub(super) fn receive(order: &mut Order, request: &Request, lapse: Option<Lapse>) -> Response {
     match request {
-        Request::Create => Response::Intent(create(order, lapse)),
+        Request::Create(manual) => Response::Intent(create(order, *manual, lapse)),
         Request::Confirm(at) => Response::Intent(confirm(order, *at)),
         Request::Capture(at) => {
             let ended = lapse == Some(Lapse::EndsFirst);
@@ -193,13 +194,18 @@ pub(super) fn receive(order: &mut Order, request: &Request, lapse: Option<Lapse>
     }
 }
 
-fn create(order: &mut Order, lapse: Option<Lapse>) -> Result<Box<Intent>, Classified> {
+fn create(
+    order: &mut Order,
+    manual: bool,
+    lapse: Option<Lapse>,
+) -> Result<Box<Intent>, Classified> {
     if order.card == Card::Invalid {
         let (refusal, code) = (Refusal::PaymentMethodInvalid, String::new());
         return Err(Classified::Invalid { refusal, code });
     }
     if order.payments.is_empty() || lapse == Some(Lapse::ForgetsKey) {
         order.payments.push(Payment {
+            manual,
             stand: Stand::New,
             before: Stand::New,
             refunded_minor: 0,
@@ -212,13 +218,13 @@ fn create(order: &mut Order, lapse: Option<Lapse>) -> Result<Box<Intent>, Classi
 }
 
 fn confirm(order: &mut Order, at: usize) -> Result<Box<Intent>, Classified> {
-    let (card, paid) = (order.card, order.paid());
+    let card = order.card;
     let payment = order.payments.get_mut(at).ok_or(Classified::Missing)?;
     if payment.stand != Stand::New {
         return Err(Classified::OtherState(show(order, at, false).map(Box::new)));
     }
     let stand = match card {
-        Card::Good | Card::OverLimit | Card::Invalid => paid,
+        Card::Good | Card::OverLimit | Card::Invalid => payment.paid(),
         Card::Slow => Stand::Thinking,
         Card::Declined => Stand::Declined,
         Card::Challenge(_) => Stand::Challenged,

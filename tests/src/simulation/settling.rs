@@ -370,6 +370,7 @@ fn told(input: &Input) -> String {
             reply.outcome,
             reply.code.as_deref().unwrap_or("-")
         ),
+        Input::Migrate { to, .. } => format!("the move to {}", to.label()),
         other => format!("{other:?}"),
     }
 }

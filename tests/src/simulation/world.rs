@@ -52,6 +52,8 @@ pub(super) enum Event {
     Pause(usize),
     /// He lets it go on.
     Resume(usize),
+    /// Somebody moves an order's saga to the other version.
+    Migrate(usize),
     Arrive(Queue, Body),
     Orchestrator(usize, u32, Act),
     Worker(usize, u32, Work),
@@ -309,6 +311,7 @@ impl World {
             Event::Operator(order) => self.operator(order),
             Event::Pause(order) => self.pause(order),
             Event::Resume(order) => self.resume(order),
+            Event::Migrate(order) => self.migrate(order),
             Event::Arrive(queue, body) => self.arrive(queue, body),
             Event::Orchestrator(i, life, act) => self.orchestrator_acts(i, life, act),
             Event::Worker(w, life, work) => self.worker_works(w, life, work),

@@ -23,6 +23,7 @@ use crate::provider::Provider;
 use contract::StepName;
 use roles::Role;
 use std::{
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -136,6 +137,26 @@ impl World {
     pub async fn orchestrate(&mut self) {
         let orchestrator = roles::orchestrator(&self.ground, "orchestrator").await;
         self.roles.push(orchestrator);
+    }
+
+    /// Runs a command of the operator's, of the real binary, on this database: its exit code, and what it
+    /// writes.
+    ///
+    /// # Panics
+    /// When the binary cannot be run.
+    pub async fn operator(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(processes::binary());
+        command
+            .args(arguments)
+            .env("GUICHET_DATABASE_URL", self.ground.database.url());
+        // Not on this thread, on which the roles run that the command waits for.
+        let run = tokio::task::spawn_blocking(move || command.output());
+        let output = run.await.expect("no panic").expect("the binary runs");
+        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            said += &String::from_utf8_lossy(&output.stderr);
+        }
+        (output.status.code(), said)
     }
 
     /// Stops the role that was added last, in good order.

@@ -9,6 +9,7 @@ mod crowd;
 mod duplicates;
 mod ends;
 mod kills;
+mod migrate;
 mod outage;
 mod outside;
 mod poison;

@@ -12,6 +12,7 @@ pub(crate) mod release;
 pub(crate) mod review;
 pub(crate) mod saga;
 pub(crate) mod timeline;
+pub(crate) mod versions;
 
 /// What a command uses that only needs the database.
 const ON_DATABASE: [&str; 1] = ["database"];

@@ -21,6 +21,8 @@ database::statement! {
         maybe: Vec<i32> => Array<Integer>,
         failed: Vec<i32> => Array<Integer>,
         state: Vec<i16> => Array<SmallInt>,
+        definition: Vec<i16> => Array<SmallInt>,
+        pivot: Vec<i32> => Array<Integer>,
         flags: Vec<i16> => Array<SmallInt>,
         step: Vec<Option<i16>> => Array<Nullable<SmallInt>>,
         kind: Vec<Option<i16>> => Array<Nullable<SmallInt>>,
@@ -57,19 +59,19 @@ database::statement! {
     "WITH moved AS (
        UPDATE sagas s SET
          rev = n.rev, seq = n.seq, done = n.done, maybe_in_force = n.maybe,
-         failed_undo = n.failed, state = n.state, flags = n.flags, step = n.step, kind = n.kind,
-         attempt = n.attempt, resends = n.resends, outstanding = n.outstanding, ended = n.ended,
+         failed_undo = n.failed, state = n.state, definition = n.definition, pivot = n.pivot,
+         flags = n.flags, step = n.step, kind = n.kind, attempt = n.attempt, resends = n.resends, outstanding = n.outstanding, ended = n.ended,
          wake_at = to_timestamp(n.wake / 1000.0), budget_until = to_timestamp(n.budget / 1000.0),
          deadline = to_timestamp(n.deadline / 1000.0),
          waiting_since = to_timestamp(n.waiting / 1000.0),
          flagged_at = to_timestamp(n.flagged / 1000.0),
          paused_at = to_timestamp(n.paused / 1000.0), pause_audit = n.pause_audit, reason = n.reason, approver = n.approver,
          updated_at = clock_timestamp()
-       FROM unnest({ids}, {expected}, {rev}, {seq}, {done}, {maybe}, {failed}, {state}, {flags},
-                   {step}, {kind}, {attempt}, {resends}, {outstanding}, {ended}, {wake}, {budget},
+       FROM unnest({ids}, {expected}, {rev}, {seq}, {done}, {maybe}, {failed}, {state},
+                   {definition}, {pivot}, {flags}, {step}, {kind}, {attempt}, {resends}, {outstanding}, {ended}, {wake}, {budget},
                    {deadline}, {waiting}, {flagged}, {paused}, {pause_audit}, {reason}, {approver})
-         AS n(id, expected, rev, seq, done, maybe, failed, state, flags, step, kind, attempt,
-              resends, outstanding, ended, wake, budget, deadline, waiting, flagged, paused,
+         AS n(id, expected, rev, seq, done, maybe, failed, state, definition, pivot, flags, step,
+              kind, attempt, resends, outstanding, ended, wake, budget, deadline, waiting, flagged, paused,
               pause_audit, reason, approver)
        WHERE s.id = n.id AND s.rev = n.expected
        RETURNING s.id
@@ -123,6 +125,8 @@ impl Advance {
             maybe: sagas(|saga| saga.maybe_in_force.bits()),
             failed: sagas(|saga| saga.failed_undo.bits()),
             state: order.iter().map(|write| write.next.state as i16).collect(),
+            definition: order.iter().map(|write| write.next.definition).collect(),
+            pivot: sagas(|saga| saga.pivot.bits()),
             flags: order.iter().map(|write| write.next.flags.bits()).collect(),
             step: cursors()
                 .map(|cursor| cursor.map(|c| i16::from(c.step)))

@@ -195,6 +195,17 @@ database::statement! {
 }
 
 database::statement! {
+    /// The live sagas of some definitions, the oldest first.
+    pub(crate) struct InFlight {
+        definitions: Vec<i16> => diesel::sql_types::Array<SmallInt>,
+        most: i64 => BigInt,
+    } -> SqlUuid =
+    "WITH live AS MATERIALIZED (
+       SELECT s.id FROM sagas s WHERE NOT s.ended AND s.definition = ANY ({definitions}))
+     SELECT id FROM live ORDER BY id LIMIT {most}"
+}
+
+database::statement! {
     /// Ids and revisions of the live sagas of some shards.
     pub(crate) struct LiveIds {
         shards: Vec<i16> => diesel::sql_types::Array<SmallInt>,

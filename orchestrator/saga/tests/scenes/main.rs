@@ -1,5 +1,6 @@
 //! Single scenes of the state machine, each of which a rule of its own decides.
 
+mod migrate;
 mod outage;
 mod pause;
 mod people;

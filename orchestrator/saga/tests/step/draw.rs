@@ -42,6 +42,8 @@ pub(crate) enum Act {
     Away {
         open: Option<u8>,
     },
+    /// He moves it to the other version of its definition, if that is safe.
+    Migrate,
     /// He stops it, or lets it go on.
     Pause {
         resume: bool,
@@ -77,6 +79,7 @@ pub(crate) fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => Just(Act::End),
         1 => prop::option::of((0_u8..6).prop_map(number)).prop_map(|open| Act::Away { open }),
         2 => any::<bool>().prop_map(|resume| Act::Pause { resume }),
+        1 => Just(Act::Migrate),
         1 => prop_oneof![
             Just(Action::Retry),
             (0_u8..6).prop_map(|at| Action::Resolve { step: number(at) }),
@@ -154,4 +157,14 @@ pub(crate) fn definitions() -> impl Strategy<Value = Definition> {
         .checked()
         .expect("made to be sound")
     })
+}
+
+/// Another version of a definition: from a place on its steps say something else to their workers.
+pub(crate) fn another(definition: &Definition, from: usize) -> Definition {
+    let mut other = definition.clone();
+    (other.id, other.version) = (definition.id + 1, definition.version + 1);
+    for step in other.steps.iter_mut().skip(from) {
+        step.input = Some(serde_json::json!({ "otherwise": true }));
+    }
+    other
 }

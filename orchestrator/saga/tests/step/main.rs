@@ -3,21 +3,27 @@
 mod draw;
 
 use contract::{Outcome, SagaId, StepKind};
-use draw::{Act, acts, definitions};
+use draw::{Act, acts, another, definitions};
 use proptest::prelude::*;
 use saga::{
     Action, Class, Definition, Illegal, Input, Instance, Now, ProbeMode, ReplyInput, Send, State,
     Steps, invariant, start, step,
 };
+use serde_json::Value;
+use std::{collections::BTreeMap, sync::Arc};
 use uuid::Uuid;
 
 /// A saga, and what is really in force outside.
 struct World {
     definition: Definition,
+    /// The version that it may be moved to.
+    other: Definition,
     saga: Instance,
     ms: i64,
     seed: u64,
     really: Steps,
+    /// What their workers were told by the definition, when they brought an effect about.
+    told: BTreeMap<u8, Option<Value>>,
     /// Steps whose undo was done: a late do can never happen (the ledger's fence).
     fenced: Steps,
     decided: Steps,
@@ -30,15 +36,17 @@ struct World {
 }
 
 impl World {
-    fn new(definition: Definition, seed: u64) -> Self {
+    fn new(definition: Definition, other: Definition, seed: u64) -> Self {
         let id = SagaId(Uuid::from_u128(1));
         let first = start(&definition, id, 5, Now::new(1_000_000, seed));
         let mut world = Self {
             definition,
+            other,
             saga: first.next.clone(),
             ms: 1_000_000,
             seed,
             really: Steps::default(),
+            told: BTreeMap::new(),
             fenced: Steps::default(),
             decided: Steps::default(),
             undo_order: Vec::new(),
@@ -80,13 +88,17 @@ impl World {
         self.sends.push(send);
     }
 
+    fn now(&self) -> Now {
+        let open = self.open;
+        Now {
+            open,
+            ..Now::new(self.ms, self.seed)
+        }
+    }
+
     fn give(&mut self, input: &Input) -> Result<(), Illegal> {
         let before = self.saga.clone();
-        let now = Now {
-            open: self.open,
-            ..Now::new(self.ms, self.seed)
-        };
-        let result = step(&self.definition, &before, input, now);
+        let result = step(&self.definition, &before, input, self.now());
         if before.flags.paused && !before.state.is_end() {
             let of_a_pause = matches!(
                 input,
@@ -127,6 +139,10 @@ impl World {
             .definition
             .step(cursor.step)
             .expect("a step of the definition");
+        if cursor.kind == StepKind::Undo && self.really.contains(cursor.step) {
+            let done_by = &self.told[&cursor.step];
+            assert_eq!(*done_by, step.input, "undone by the version that did it");
+        }
         let is_do = cursor.kind == StepKind::Do
             || (cursor.kind == StepKind::Probe && step.probe_mode == ProbeMode::Redo);
         match (cursor.kind, outcome) {
@@ -142,6 +158,9 @@ impl World {
                 self.really.insert(cursor.step);
             }
             _ => {}
+        }
+        if is_do && self.really.contains(cursor.step) {
+            self.told.entry(cursor.step).or_insert(step.input.clone());
         }
     }
 
@@ -256,6 +275,25 @@ impl World {
                 assert!(result.is_ok() || self.saga == before);
                 result
             }
+            Act::Migrate => {
+                let (before, to) = (self.saga.clone(), Arc::new(self.other.clone()));
+                let from = self.definition.id;
+                // The row that is written is one of the new version.
+                let old = std::mem::replace(&mut self.definition, self.other.clone());
+                let moved = step(&old, &before, &Input::Migrate { from, to }, self.now());
+                match moved {
+                    Ok(moved) => {
+                        assert_eq!((moved.send, moved.next.seq), (None, before.seq));
+                        (self.saga, self.other) = (moved.next, old);
+                        self.observe(None);
+                        Ok(())
+                    }
+                    Err(why) => {
+                        self.definition = old;
+                        Err(why)
+                    }
+                }
+            }
             Act::End => self.give(&Input::End {
                 reason: "customer_cancelled".into(),
             }),
@@ -309,6 +347,13 @@ impl World {
                     .map(|step| step.number)
                     .collect();
                 assert_eq!(self.really, all, "completed, so every effect is in force");
+                for step in &self.definition.steps {
+                    let told = self.told.get(&step.number);
+                    assert!(
+                        told.is_none_or(|told| *told == step.input),
+                        "done by its version"
+                    );
+                }
             }
             State::Compensated => assert!(
                 self.really.is_empty(),
@@ -356,8 +401,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_comes_it_ends_honestly(definition in definitions(), acts in acts(), seed: u64) {
-        let mut world = World::new(definition, seed);
+    fn whatever_comes_it_ends_honestly(
+        definition in definitions(), same in 0_usize..6, acts in acts(), seed: u64
+    ) {
+        let other = another(&definition, same);
+        let mut world = World::new(definition, other, seed);
         for act in &acts {
             world.act(act);
         }
@@ -366,8 +414,10 @@ proptest! {
     }
 
     #[test]
-    fn an_order_ends_honestly(acts in acts(), seed: u64) {
-        let mut world = World::new(saga::order::v1(), seed);
+    fn an_order_ends_honestly(acts in acts(), second: bool, seed: u64) {
+        let (first, other) = (saga::order::v1(), saga::order::v2());
+        let (by, other) = if second { (other, first) } else { (first, other) };
+        let mut world = World::new(by, other, seed);
         for act in &acts {
             world.act(act);
         }
@@ -380,7 +430,7 @@ proptest! {
     fn constant_failure_comes_to_rest(definition in definitions(), choice in 0_usize..5, at in 0_usize..6) {
         let outcome = [Outcome::Retry, Outcome::Unknown, Outcome::Rejected, Outcome::Waiting, Outcome::Done][choice];
         let steps = definition.steps.len();
-        let mut world = World::new(definition, 1);
+        let mut world = World::new(definition.clone(), definition, 1);
         let begun = world.ms;
         for turn in 0..5_000 {
             if world.saga.state.is_end() || world.saga.wake_at.is_none() {
@@ -406,7 +456,7 @@ proptest! {
     #[test]
     fn deterministic(acts in acts(), seed: u64) {
         let run = || {
-            let mut world = World::new(saga::order::v1(), seed);
+            let mut world = World::new(saga::order::v1(), saga::order::v2(), seed);
             for act in &acts {
                 world.act(act);
             }
