@@ -1,0 +1,161 @@
+//! The end of an order's time against the success of its payment. Payments take between nothing and
+//! twice the time that there is, so the two meet at every distance, on both sides; every order ends with
+//! its tickets or with the money back.
+//!
+//! Half of the payments succeed late (the request is slow). The other half succeed at once, and it is
+//! known late (the answer is); those that end meanwhile have to be given back.
+
+use crate::place;
+use contract::{OrderId, Outcome, StepKind, StepName};
+use engine::definitions::Definitions;
+use futures_util::future::join_all;
+use saga::{Definition, RetryPolicy, State};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tests::{
+    provider::Balance,
+    world::{Settings, Wish, World, catalogue::DIVING_A, judge::times},
+};
+use tokio::time::sleep;
+
+/// Races of a test.
+const RACES: u64 = 1_000;
+/// Between two orders.
+const PACE: Duration = Duration::from_millis(20);
+/// The time that there is.
+const TIME_MS: u32 = 2_000;
+/// How long a payment takes at least, and how much longer at most: of a prime number of steps, so that
+/// they are spread evenly and do not go with the pace.
+const TAKES_MS: u64 = 200;
+const STEPS: u64 = 197;
+const STEP_MS: u64 = 20;
+/// Each end comes at least so often.
+const AT_LEAST: usize = 50;
+/// From the last order to the last end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `order@1` with other times, under a number of its own.
+fn definition(change: impl FnOnce(&mut Definition)) -> Definition {
+    let mut definition = saga::order::v1();
+    (definition.id, definition.version) = (90, 90);
+    change(&mut definition);
+    definition.checked().expect("it is sound")
+}
+
+fn pay(definition: &mut Definition) -> &mut saga::StepDefinition {
+    let pay = |step: &&mut saga::StepDefinition| step.name == StepName::PAY;
+    definition.steps.iter_mut().find(pay).expect("orders pay")
+}
+
+/// How the races of a world ended.
+struct Ends {
+    world: World,
+    orders: Vec<(OrderId, State, Balance)>,
+}
+
+impl Ends {
+    fn count(&self, fits: impl Fn(State, Balance) -> bool) -> usize {
+        let orders = self.orders.iter();
+        orders
+            .filter(|(_, state, balance)| fits(*state, balance.clone()))
+            .count()
+    }
+
+    fn sold(&self) -> usize {
+        self.count(|state, _| state == State::Completed)
+    }
+
+    /// The payment succeeded, and was given back.
+    fn given_back(&self) -> usize {
+        self.count(|state, balance| state == State::Compensated && balance.captures == 1)
+    }
+
+    fn never_charged(&self) -> usize {
+        self.count(|state, balance| state == State::Compensated && balance.captures == 0)
+    }
+}
+
+/// Runs the races, and judges each order: tickets or the money back, never both, never neither.
+async fn race(definition: Definition) -> Ends {
+    let world = World::with(Settings {
+        pay_timeout_ms: 8_000,
+        version: definition.id,
+        definitions: Definitions::of([definition]),
+        worker: workers::Config {
+            permits: 256,
+            undo_permits: 128,
+            ..workers::Config::default()
+        },
+    })
+    .await;
+    let enough = "UPDATE stock SET capacity = 100000";
+    world.judge.execute(enough).await;
+    let races = (0..RACES).map(async |number| {
+        sleep(PACE * u32::try_from(number).expect("few")).await;
+        let wish = Wish::of(DIVING_A, 1);
+        let takes_ms = TAKES_MS + number * 89 % STEPS * STEP_MS;
+        let mut plan = json!({
+            "match": {"receipt_email": wish.email()}, "on": "confirm", "times": 1,
+            "fault": {"slow": {"ms": takes_ms}},
+        });
+        if number % 2 == 1 {
+            plan["fault"] = "timeout_after".into();
+            plan["hold_ms"] = takes_ms.into();
+        }
+        world.provider.plan_as(&plan).await;
+        place(&world.shop, &wish).await
+    });
+    let orders = join_all(races).await;
+    let begun = Instant::now();
+    while world.judge.live().await > 0 {
+        assert!(begun.elapsed() < PATIENCE, "not all ended in time");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let mut ends = Vec::with_capacity(orders.len());
+    for order in orders {
+        let (state, balance) = world.judge.verdict_of(order).await;
+        ends.push((order, state, balance));
+    }
+    Ends {
+        world,
+        orders: ends,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_s_deadline_against_the_payment() {
+    let ends = race(definition(|order| order.deadline_ms = TIME_MS)).await;
+    let counts = [ends.sold(), ends.given_back(), ends.never_charged()];
+    assert_eq!(counts.iter().sum::<usize>(), ends.orders.len());
+    assert!(counts.iter().all(|count| *count >= AT_LEAST), "{counts:?}");
+    ends.world.judge.check_finds_nothing().await;
+}
+
+/// A payment whose time is over is asked about first, and only if it stays unknown is it taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_payment_s_own_time_against_the_payment() {
+    let ends = race(definition(|order| {
+        let pay = pay(order);
+        pay.do_policy.budget_ms = Some(TIME_MS / 2);
+        pay.probe_policy = RetryPolicy {
+            initial_ms: 100,
+            max_ms: 500,
+            max_attempts: None,
+            budget_ms: Some(TIME_MS / 2),
+        };
+    }))
+    .await;
+    let (sold, cancelled) = (ends.sold(), ends.given_back() + ends.never_charged());
+    assert_eq!(sold + cancelled, ends.orders.len());
+    let mut by_asking = 0;
+    for (order, state, _) in &ends.orders {
+        if *state == State::Completed {
+            let saga = ends.world.judge.saga(*order).await;
+            let asked = times(&saga, &StepName::PAY, StepKind::Probe, Outcome::Done);
+            by_asking += usize::from(asked > 0);
+        }
+    }
+    let counts = [sold, by_asking, cancelled];
+    assert!(counts.iter().all(|count| *count >= AT_LEAST), "{counts:?}");
+    ends.world.judge.check_finds_nothing().await;
+}
