@@ -14,6 +14,7 @@ use super::{
 };
 use crate::provider::Provider;
 use contract::{OrderId, Outcome, StepKind, StepName};
+use serde_json::json;
 use std::{
     os::unix::process::ExitStatusExt,
     pin::pin,
@@ -26,9 +27,18 @@ use tokio::join;
 /// Rounds of orders within which a place has to be reached.
 const ROUNDS_MAX: u32 = 4;
 
+/// More than a request is tried.
+const TIMES_MANY: u32 = 1_000;
+
+/// Somebody has leased the shards again and read their sagas.
+const RELOAD_MAX: Duration = Duration::from_secs(3);
+
 /// The longest that a round may take from the moment at which the dead role is ready again. A command
 /// whose first copy is lost with its sender is sent again by the saga's timer, after 5 s.
 const RECOVERY_MAX: Duration = Duration::from_secs(20);
+
+/// Somebody else takes all shards, and dies at once.
+const ROB: &str = "UPDATE shards SET owner = 'robber', epoch = epoch + 1, lease_until = now()";
 
 /// A place, reached.
 #[derive(Clone, Copy, Debug)]
@@ -74,15 +84,26 @@ pub fn role_of(place: &str) -> Name {
     }
 }
 
+/// The versions of an order on whose way a place is.
+#[must_use]
+pub fn versions_with(place: &str) -> &'static [i16] {
+    let step = place.split('.').nth(1);
+    match step {
+        Some("capture") => &[2],
+        _ => &[1, 2],
+    }
+}
+
 /// A world in which roles die by name.
 pub struct Stage {
     world: Processes,
+    version: i16,
 }
 
 impl Stage {
-    /// Starts every role.
-    pub async fn set() -> Self {
-        let world = Processes::start().await;
+    /// Starts every role, for orders of this version.
+    pub async fn set(version: i16) -> Self {
+        let world = Processes::start_selling(version).await;
         // Enough for all rounds; and an offer whose tickets can never be made.
         let prepare = format!(
             "UPDATE stock SET capacity = 1000000;
@@ -93,7 +114,13 @@ impl Stage {
             DIVING_B.id
         );
         world.judge.execute(&prepare).await;
-        Self { world }
+        Self { world, version }
+    }
+
+    /// The version of its orders.
+    #[must_use]
+    pub const fn version(&self) -> i16 {
+        self.version
     }
 
     /// Has a role die at this passing of a place of its, and judges what becomes of the orders that were
@@ -112,11 +139,12 @@ impl Stage {
             shop: self.world.shop.clone(),
             judge: self.world.judge.clone(),
             provider: Arc::clone(&self.world.provider),
+            version: self.version,
         };
         let mut back = None;
         for rounds in 1..=ROUNDS_MAX {
             if rounds > 1 && place.starts_with("orchestrator.lease.") {
-                self.rob().await;
+                self.world.judge.execute(ROB).await;
             }
             let mut round = pin!(customers.round());
             let orders = loop {
@@ -163,12 +191,6 @@ impl Stage {
         self.world.restart(role).await;
         Some(Instant::now())
     }
-
-    /// Somebody else takes all shards, and dies at once.
-    async fn rob(&self) {
-        let robbed = "UPDATE shards SET owner = 'robber', epoch = epoch + 1, lease_until = now()";
-        self.world.judge.execute(robbed).await;
-    }
 }
 
 /// They come again with what was not answered.
@@ -176,25 +198,29 @@ struct Customers {
     shop: Shop,
     judge: Judge,
     provider: Arc<Provider>,
+    version: i16,
 }
 
 impl Customers {
     /// An order of each kind, side by side, to its end: each with the state that its saga has to end in.
     async fn round(&self) -> Vec<(OrderId, &'static str)> {
-        let (sold, declined, authenticated, gives_up, taken_back) = join!(
+        let (sold, declined, authenticated, gives_up, taken_back, given_back) = join!(
             self.sold(),
             self.declined(),
             self.authenticated(),
             self.gives_up(),
             self.taken_back(),
+            self.given_back(),
         );
-        vec![
+        let mut orders = vec![
             (sold, "completed"),
             (declined, "compensated"),
             (authenticated, "completed"),
             (gives_up, "compensated"),
             (taken_back, "compensated"),
-        ]
+        ];
+        orders.extend(given_back.map(|order| (order, "compensated")));
+        orders
     }
 
     async fn sold(&self) -> OrderId {
@@ -233,6 +259,62 @@ impl Customers {
         .await;
         self.cancel(&placed).await;
         self.ended(&placed, "cancelled", "customer_cancelled").await
+    }
+
+    /// Its money is captured and nobody is told so, and asking is in vain until the time for it is over:
+    /// it is given back, and the tickets that were made are revoked. Only where capturing is a step.
+    async fn given_back(&self) -> Option<OrderId> {
+        if self.version < 2 {
+            return None;
+        }
+        let wish = Wish::of(DIVING_A, 1);
+        let of = json!({ "receipt_email": wish.email() });
+        for (on, fault, times) in [
+            ("capture", "500_after", 1),
+            ("capture", "500", TIMES_MANY),
+            ("retrieve", "500", TIMES_MANY),
+        ] {
+            self.provider.plan_for(&of, on, &fault.into(), times).await;
+        }
+        let placed = self.place(&wish).await;
+        for kind in [StepKind::Do, StepKind::Probe] {
+            until("the provider was asked in vain", async || {
+                let saga = self.judge.saga(placed.id).await;
+                let tried = times(&saga, &StepName::CAPTURE, kind, Outcome::Retry);
+                (tried > 0).then_some(())
+            })
+            .await;
+            self.time_is_over(&placed, kind).await;
+        }
+        self.provider.forget_plans().await;
+        let order = self.ended(&placed, "cancelled", "step_failed").await;
+        let balance = self.provider.balance(placed.id.0).await;
+        assert_eq!(balance.captures, 1, "{balance:?}");
+        assert_eq!(balance.refunded_minor, balance.captured_minor);
+        Some(order)
+    }
+
+    /// The time that an order has for a command of this kind is over at once. Its next owner learns of it
+    /// from the database; the one that it is taken from may write once more what it remembers, so it
+    /// is said until it is heard.
+    async fn time_is_over(&self, placed: &Placed, kind: StepKind) {
+        let over = format!(
+            "{ROB}; UPDATE sagas SET budget_until = now(), wake_at = now() WHERE id = '{}'",
+            placed.id
+        );
+        let heard = async || {
+            let cursor = self.judge.saga(placed.id).await.instance.cursor;
+            cursor
+                .is_none_or(|cursor| cursor.kind != kind)
+                .then_some(())
+        };
+        loop {
+            self.judge.execute(&over).await;
+            let said = tokio::time::timeout(RELOAD_MAX, until("it is heard", heard));
+            if said.await.is_ok() {
+                return;
+            }
+        }
     }
 
     async fn challenged(&self) -> (Placed, String) {

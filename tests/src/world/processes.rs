@@ -65,12 +65,17 @@ impl Processes {
 
     /// The same, with some of the configuration replaced: role, variable, value.
     pub async fn start_with(special: &[(Name, &str, String)]) -> Self {
-        Self::prepare().await.run(special).await
+        Self::prepare(1).await.run(special).await
+    }
+
+    /// The same, with orders of this version.
+    pub async fn start_selling(version: i16) -> Self {
+        Self::prepare(version).await.run(&[]).await
     }
 
     /// The same, with some of the roles reaching the database through a proxy.
     pub async fn start_behind(lines: &[(Name, &TcpProxy)]) -> Self {
-        let processes = Self::prepare().await;
+        let processes = Self::prepare(1).await;
         let url = processes.ground.database.url();
         let through =
             |(name, line): &(Name, &TcpProxy)| (*name, "GUICHET_DATABASE_URL", line.through(&url));
@@ -92,10 +97,14 @@ impl Processes {
         self
     }
 
-    async fn prepare() -> Self {
+    async fn prepare(version: i16) -> Self {
         let (gateway, psp) = (free_port(), free_port());
         let psp_url = format!("http://127.0.0.1:{psp}");
-        let ground = Ground::lay(Settings::default(), psp_url.clone()).await;
+        let settings = Settings {
+            version,
+            ..Settings::default()
+        };
+        let ground = Ground::lay(settings, psp_url.clone()).await;
         let provider = Arc::new(Provider::at(&psp_url));
         let environment = environment(&ground, gateway, psp);
         std::fs::create_dir(ground.path("mail")).expect("the folder is writable");
@@ -304,6 +313,10 @@ fn environment(ground: &Ground, gateway: u16, psp: u16) -> BTreeMap<String, Stri
         ("ORCHESTRATOR_LEASE_MS", "2000".to_owned()),
         ("ORCHESTRATOR_HOUSEKEEPING_MS", "200".to_owned()),
         ("GATEWAY_ADDR", format!("127.0.0.1:{gateway}")),
+        (
+            "GATEWAY_ORDER_DEFINITION",
+            format!("order@{}", ground.settings.version),
+        ),
         ("GATEWAY_ORDER_TOKEN_SECRET", ground.token_secret.clone()),
         ("GATEWAY_RATE_LIMIT_EXEMPT", "127.0.0.0/8".to_owned()),
         ("FRAUD_EXEMPT_NETWORKS", "127.0.0.0/8".to_owned()),

@@ -11,12 +11,7 @@ use tests::world::{
 
 /// An order of the second version whose capture meets a fault, and the worker dead once it has.
 async fn dies_at_the_capture(fault: &Value) -> (Processes, Placed) {
-    let version = (
-        Name::Gateway,
-        "GUICHET_GATEWAY_ORDER_DEFINITION",
-        "order@2".to_owned(),
-    );
-    let mut world = Processes::start_with(&[version]).await;
+    let mut world = Processes::start_selling(2).await;
     let wish = Wish::of(DIVING_A, 2);
     let of = json!({ "receipt_email": wish.email() });
     world.provider.plan_for(&of, "capture", fault, 1).await;

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
-use tests::world::crashes::{Hit, Stage, places};
+use tests::world::crashes::{Hit, Stage, places, versions_with};
 use tokio::task::{LocalSet, spawn_local};
 
 /// Dies everywhere. Prints a line for each place and passing; fails when a promise is broken at one, or
@@ -17,12 +17,22 @@ use tokio::task::{LocalSet, spawn_local};
 struct Arguments {
     /// Parts of the names of those places to die at; none: all.
     only: Vec<String>,
+    /// Only with orders of this version (1 or 2); none: of each version that comes by a place.
+    #[arg(long)]
+    order: Option<i16>,
     /// Worlds side by side.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
 }
 
-type Places = Arc<Mutex<VecDeque<(String, u64)>>>;
+/// Where to die: at this passing of this place, with orders of this version.
+struct Death {
+    place: String,
+    passing: u64,
+    version: i16,
+}
+
+type Deaths = Arc<Mutex<VecDeque<Death>>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -35,12 +45,22 @@ async fn run() -> ExitCode {
         let only = &arguments.only;
         only.is_empty() || only.iter().any(|part| place.contains(part.as_str()))
     };
-    let wanted = places().into_iter().filter(wanted);
-    let all: VecDeque<_> = wanted
-        .flat_map(|place| [1, 2].map(|passing| (place.clone(), passing)))
-        .collect();
+    let places: Vec<String> = places().into_iter().filter(wanted).collect();
+    let mut all = VecDeque::new();
+    // A world serves one version: so those of one come together.
+    for version in [1, 2] {
+        let sold = arguments.order.is_none_or(|only| only == version);
+        let with = places.iter().filter(|_| sold);
+        for place in with.filter(|place| versions_with(place).contains(&version)) {
+            all.extend([1, 2].map(|passing| Death {
+                place: place.clone(),
+                passing,
+                version,
+            }));
+        }
+    }
     let (begun, count) = (Instant::now(), all.len());
-    let left: Places = Arc::new(Mutex::new(all));
+    let left: Deaths = Arc::new(Mutex::new(all));
     let jobs = (0..arguments.jobs.max(1)).map(|_| spawn_local(job(Arc::clone(&left))));
     let mut failed = 0;
     for job in jobs.collect::<Vec<_>>() {
@@ -57,7 +77,7 @@ async fn run() -> ExitCode {
 }
 
 /// Takes places until none is left; returns how many failed. After a failure the next has a new world.
-async fn job(left: Places) -> usize {
+async fn job(left: Deaths) -> usize {
     let mut failed = 0;
     let mut stage = None;
     loop {
@@ -65,14 +85,23 @@ async fn job(left: Places) -> usize {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop_front();
-        let Some((place, passing)) = next else {
+        let Some(Death {
+            place,
+            passing,
+            version,
+        }) = next
+        else {
             break;
         };
         let mut ready = match stage.take() {
-            Some(stage) => stage,
-            None => Stage::set().await,
+            Some(stage) if Stage::version(&stage) == version => stage,
+            Some(other) => {
+                failed += struck(other).await;
+                Stage::set(version).await
+            }
+            None => Stage::set(version).await,
         };
-        let name = format!("{place}:{passing}");
+        let name = format!("{place}:{passing} order@{version}");
         let begun = Instant::now();
         let hit = spawn_local(async move {
             let hit = Box::pin(ready.hit(&place, passing)).await;
@@ -83,7 +112,7 @@ async fn job(left: Places) -> usize {
                 stage = Some(same);
                 let (took, back) = (begun.elapsed().as_secs_f64(), recovery.as_secs_f64());
                 say(&format!(
-                    "ok      {name:<42} rounds {rounds}  at rest after {back:>4.1} s  in all {took:>4.1} s"
+                    "ok      {name:<50} rounds {rounds}  at rest after {back:>4.1} s  in all {took:>4.1} s"
                 ));
             }
             Err(error) => {
@@ -93,9 +122,14 @@ async fn job(left: Places) -> usize {
         }
     }
     if let Some(stage) = stage {
-        failed += usize::from(spawn_local(stage.strike()).await.is_err());
+        failed += struck(stage).await;
     }
     failed
+}
+
+/// Judges a whole world at its end: 1 when it fails.
+async fn struck(stage: Stage) -> usize {
+    usize::from(spawn_local(stage.strike()).await.is_err())
 }
 
 #[expect(clippy::print_stdout, reason = "the results are for whoever runs it")]
