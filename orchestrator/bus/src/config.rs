@@ -44,7 +44,7 @@ impl Default for Config {
             node: "node".to_owned(),
             confirm_timeout_ms: 5_000,
             connect_timeout_ms: 5_000,
-            reconnect_max_ms: 5_000,
+            reconnect_max_ms: 2_000,
             publish_window: 256,
             batch_max_envelopes: 100,
             drain_timeout_ms: 5_000,

@@ -3,6 +3,8 @@
 //! and send what follows.
 
 mod away;
+#[cfg(test)]
+mod tests;
 
 pub use away::Away;
 
@@ -197,7 +199,7 @@ impl Owner {
             return Taken::UnknownDefinition;
         };
         let decided_at = first_decided_at(definition, &saga);
-        self.sagas.put(saga, shard, decided_at);
+        self.sagas.put(saga, shard, decided_at, decided_at);
         Taken::In
     }
 
@@ -272,7 +274,7 @@ impl Owner {
         let owned = self.sagas.get(id)?;
         let definition = self.definitions.get(owned.instance.definition)?;
         self.answers
-            .explain_silence(definition, &owned.instance, owned.decided_at, now)
+            .explain_silence(definition, &owned.instance, owned.sent_at, now)
     }
 
     // A batch.
@@ -300,6 +302,7 @@ impl Owner {
             return Moved::default();
         };
         let (shard, mut decided_at, before) = (owned.shard, owned.decided_at, &owned.instance);
+        let mut sent_at = owned.sent_at;
         let same_command = write.next.seq == before.seq;
         let goes_on = before.flags.paused && !write.next.flags.paused;
         let mut moved = Moved {
@@ -308,15 +311,21 @@ impl Owner {
             overdue: same_command && write.next.resends > 0 && write.send.is_some() && !goes_on,
             turned: Vec::new(),
         };
-        for one in &moved.answers {
-            self.answers.heard(one.step, one.kind, one.age_ms, now);
+        if let Some(sent_at) = sent_at {
+            for one in &moved.answers {
+                let age_ms = now.saturating_sub(sent_at);
+                self.answers.heard(one.step, one.kind, age_ms, now);
+            }
         }
         // The time of a pause says nothing about how long answers take.
         if !same_command || goes_on {
             decided_at = Some(now);
         }
+        if write.send.is_some() {
+            sent_at = Some(now);
+        }
         moved.turned = self.listen(&write, now);
-        self.sagas.put(write.next, shard, decided_at);
+        self.sagas.put(write.next, shard, decided_at, sent_at);
         for (step, turned) in &moved.turned {
             if *turned == Turned::Closed {
                 let waiting: Vec<SagaId> = self.sagas.before(*step).collect();
@@ -420,6 +429,13 @@ impl Owner {
     #[must_use]
     pub fn outstanding(&self) -> Vec<SagaId> {
         self.sagas.outstanding()
+    }
+
+    /// The commands that these sagas are at were sent again, for another reason than that they were due.
+    pub fn sent_again(&mut self, sagas: &[SagaId], now: TimestampMs) {
+        for id in sagas {
+            self.sagas.sent(*id, now);
+        }
     }
 
     /// The command that a saga is at, unless it is held or paused.

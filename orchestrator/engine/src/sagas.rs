@@ -17,6 +17,8 @@ pub(crate) struct Owned {
     pub(crate) shard: i16,
     /// When its current command was decided, as far as this process knows.
     pub(crate) decided_at: Option<TimestampMs>,
+    /// When that was sent last, as far as this process knows.
+    pub(crate) sent_at: Option<TimestampMs>,
     /// When to look at it, whatever its row says.
     timer: Option<TimestampMs>,
 }
@@ -43,7 +45,13 @@ impl Sagas {
     }
 
     /// Takes in what was loaded or written; what has ended is forgotten.
-    pub(crate) fn put(&mut self, instance: Instance, shard: i16, decided_at: Option<TimestampMs>) {
+    pub(crate) fn put(
+        &mut self,
+        instance: Instance,
+        shard: i16,
+        decided_at: Option<TimestampMs>,
+        sent_at: Option<TimestampMs>,
+    ) {
         if instance.state.is_end() {
             self.owned.remove(&instance.id);
             return;
@@ -56,6 +64,7 @@ impl Sagas {
                 instance,
                 shard,
                 decided_at,
+                sent_at,
                 timer: wake_at,
             },
         );
@@ -76,6 +85,13 @@ impl Sagas {
             Some(Reverse((at, *id)))
         });
         self.timers = timers.collect();
+    }
+
+    /// A saga's command was sent again.
+    pub(crate) fn sent(&mut self, id: SagaId, at: TimestampMs) {
+        if let Some(owned) = self.owned.get_mut(&id) {
+            owned.sent_at = Some(at);
+        }
     }
 
     pub(crate) fn forget(&mut self, id: SagaId) -> Option<Owned> {
@@ -196,7 +212,7 @@ mod tests {
         let mut saga = saga::start(&definition, id, 1, Now::new(0, 0)).next;
         for wake_at in [50, 10, 90] {
             saga.wake_at = Some(wake_at);
-            sagas.put(saga.clone(), 0, None);
+            sagas.put(saga.clone(), 0, None, None);
         }
         assert!(sagas.due(89, 10).is_empty());
         assert_eq!(sagas.due(90, 10), [id]);
@@ -204,7 +220,7 @@ mod tests {
         sagas.postpone(id, 2_000);
         assert_eq!(sagas.next_wake(), Some(2_000));
         saga.state = State::Completed;
-        sagas.put(saga, 0, None);
+        sagas.put(saga, 0, None, None);
         assert!(sagas.due(3_000, 10).is_empty() && sagas.len() == 0);
     }
 
@@ -219,7 +235,7 @@ mod tests {
         for move_ in 0..5 * OUTDATED_MAX as i64 {
             let saga = &mut live[move_ as usize % 10];
             saga.wake_at = Some(far + move_);
-            sagas.put(saga.clone(), 0, None);
+            sagas.put(saga.clone(), 0, None, None);
             assert!(sagas.timers.len() <= OUTDATED_MAX + 20);
         }
         let mut due = sagas.due(far * 2, 100);

@@ -5,6 +5,12 @@
 //! makes it longer still. So whoever is about to send again looks at how old the answers were that came
 //! lately: if they are about as old as the silence, it is the backlog that is late, and waiting is all
 //! there is to do. A command is then late, not lost.
+//!
+//! How old an answer is counts from when its command was sent last. Counted from its decision, a command
+//! that was lost and sent again would come back as old as the loss was long, look like a backlog, and keep
+//! the others that were lost with it from being sent again: one after the other they would wait out their
+//! whole time. Of a command that was sent twice it is not known which sending was answered, so this age may
+//! be less than the backlog's; it is never more.
 
 use crate::{Definition, Instance, ProbeMode, Send, TimestampMs};
 use contract::StepKind;
@@ -23,7 +29,7 @@ struct Answer {
 }
 
 impl Answers {
-    /// Notes the answer to a command that was decided `age_ms` ago.
+    /// Notes the answer to a command that was last sent `age_ms` ago.
     pub fn heard(&mut self, step: u8, kind: StepKind, age_ms: i64, now: TimestampMs) {
         let answer = Answer { age_ms, at: now };
         self.last.insert((step, kind), answer);
@@ -31,13 +37,13 @@ impl Answers {
 
     /// For how long, in milliseconds, a saga's command is not sent again although it is due, because
     /// the backlog explains its silence. `None`: it is to be woken. Never past the end of its time.
-    /// `decided_at` is when the command was decided, if this process knows.
+    /// `sent_at` is when the command was sent last, if this process knows.
     #[must_use]
     pub fn explain_silence(
         &self,
         definition: &Definition,
         saga: &Instance,
-        decided_at: Option<TimestampMs>,
+        sent_at: Option<TimestampMs>,
         now: TimestampMs,
     ) -> Option<i64> {
         let cursor = saga.cursor.filter(|cursor| cursor.outstanding)?;
@@ -47,7 +53,7 @@ impl Answers {
         let left = until.map_or(patience, |until| until.saturating_sub(now));
         let answer = *self.last.get(&(cursor.step, cursor.kind))?;
         let lately = now.saturating_sub(answer.at) < patience;
-        let silence = now.saturating_sub(decided_at?);
+        let silence = now.saturating_sub(sent_at?);
         let queue_is_long = answer.age_ms > patience / 2;
         let explained = silence < answer.age_ms.saturating_mul(2);
         (left > 0 && lately && queue_is_long && explained).then_some(patience.min(left))
@@ -89,10 +95,10 @@ mod tests {
     #[test]
     fn silence_is_explained_by_answers_as_old_and_by_nothing_else() {
         let (definition, saga) = begun();
-        let explain = |age_ms, at, decided_at, now| {
+        let explain = |age_ms, at, sent_at, now| {
             let mut answers = Answers::default();
             answers.heard(0, StepKind::Do, age_ms, at);
-            answers.explain_silence(&definition, &saga, decided_at, now)
+            answers.explain_silence(&definition, &saga, sent_at, now)
         };
         assert_eq!(explain(4_000, 4_900, Some(0), 5_000), Some(PATIENCE));
         assert_eq!(explain(2_000, 4_900, Some(0), 5_000), None, "a short queue");

@@ -303,6 +303,7 @@ impl World {
         let Some(sender) = self.sender(i) else {
             return;
         };
+        self.orchestrators[i].owner.sent_again(sagas, sender.now_ms);
         let owner = &self.orchestrators[i].owner;
         let judge = &mut self.judge;
         let commands = sagas.iter().filter_map(|id| {

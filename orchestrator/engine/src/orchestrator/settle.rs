@@ -230,10 +230,12 @@ impl Orchestrator {
     }
 
     /// Sends the current commands of sagas again, in the background; not of those that are held.
-    pub(super) async fn send_again(&self, sagas: Vec<SagaId>, reason: &str) {
-        let Some(sender) = self.sender(self.clock.now_ms()) else {
+    pub(super) async fn send_again(&mut self, sagas: Vec<SagaId>, reason: &str) {
+        let now = self.clock.now_ms();
+        let Some(sender) = self.sender(now) else {
             return;
         };
+        self.owner.sent_again(&sagas, now);
         let commands: Vec<_> = sagas
             .into_iter()
             .filter_map(|id| {

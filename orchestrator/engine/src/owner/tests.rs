@@ -1,0 +1,74 @@
+use super::*;
+use contract::Outcome;
+use saga::{ReplyInput, start};
+
+const SHARD: i16 = 0;
+
+fn owner_of(sagas: &[Instance]) -> Owner {
+    let mut owner = Owner::new(Definitions::ours());
+    owner.acquired(&[(SHARD, 1)]);
+    for saga in sagas {
+        assert_eq!(owner.take_in(saga.clone(), SHARD), Taken::In);
+    }
+    owner
+}
+
+fn begun(at: TimestampMs) -> Instance {
+    start(&saga::order::v1(), SagaId::new(), 1, Now::new(at, 0)).next
+}
+
+/// Settles and commits one input; whether a command left.
+fn given(owner: &mut Owner, saga: SagaId, input: Input, now: TimestampMs) -> bool {
+    let plan = owner.settle(&[(saga, input)], Now::new(now, 0));
+    let mut sent = false;
+    for write in plan.writes {
+        sent |= write.send.is_some();
+        owner.committed(write, now);
+    }
+    sent
+}
+
+fn done(seq: i32) -> Input {
+    Input::Reply(ReplyInput {
+        seq,
+        outcome: Outcome::Done,
+        code: None,
+        retry_after_ms: None,
+    })
+}
+
+/// Two commands are lost. The first is sent again and answered at once: that it is answered late is the
+/// loss, and no reason to let the second wait.
+#[test]
+fn an_answer_to_what_was_sent_again_is_no_backlog() {
+    let (one, other) = (begun(0), begun(1_000));
+    let mut owner = owner_of(&[one.clone(), other.clone()]);
+    let due = owner.due(5_000, 10);
+    assert_eq!(due, [one.id]);
+    assert!(given(&mut owner, one.id, Input::Wake, 5_000));
+    given(&mut owner, one.id, done(one.seq), 5_100);
+    assert_eq!(
+        owner.due(6_000, 10),
+        [other.id],
+        "sent again when it is due"
+    );
+}
+
+/// The same after a new session with the broker: both are sent, and one of them is lost again.
+#[test]
+fn neither_is_an_answer_after_a_new_session() {
+    let (one, other) = (begun(0), begun(0));
+    let mut owner = owner_of(&[one.clone(), other.clone()]);
+    owner.sent_again(&[one.id, other.id], 4_000);
+    given(&mut owner, one.id, done(one.seq), 4_100);
+    assert_eq!(owner.due(5_000, 10), [other.id]);
+}
+
+/// Nothing was lost, and all answers are late: then the second waits.
+#[test]
+fn a_late_answer_to_what_was_sent_once_is_a_backlog() {
+    let (one, other) = (begun(0), begun(1_000));
+    let mut owner = owner_of(&[one.clone(), other.clone()]);
+    given(&mut owner, one.id, done(one.seq), 4_900);
+    assert!(!owner.due(6_000, 10).contains(&other.id));
+}
