@@ -10,7 +10,8 @@ fail() {
   exit 1
 }
 
-# The Debian packages that are missing here, one per line; with `tests` those too that only tests need.
+# The Debian packages that are missing here, one per line; with `tests` or `faults` those too that only
+# these need.
 missing_packages() {
   # With existing servers given, none is started and none is needed.
   if [[ -z ${GUICHET_DATABASE_URL:-} || -z ${GUICHET_AMQP_URL:-} ]]; then
@@ -28,6 +29,10 @@ missing_packages() {
     echo python3
     echo python3-venv
   fi
+  # Sets the clocks of single processes.
+  if [[ ${1:-} == faults ]] && ! compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; then
+    echo libfaketime
+  fi
 }
 
 # Runs a command as root.
@@ -43,7 +48,8 @@ allow_services() {
 
 # Installs what is missing. The packages would each start a server of the machine's own; nobody asked
 # for those, so their starting is forbidden for the time of the installation, unless somebody has
-# already decided that for this machine. `install_packages tests` for those of the tests too.
+# already decided that for this machine. `install_packages tests` or `install_packages faults` for
+# theirs too.
 install_packages() {
   local packages
   mapfile -t packages < <(missing_packages "$@")

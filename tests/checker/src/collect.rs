@@ -55,6 +55,24 @@ impl Reader {
         Ok(Self { client })
     }
 
+    /// The database's clock, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn now_ms(&self) -> Result<i64, Error> {
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+        Ok(self.client.query_one(sql, &[]).await?.get(0))
+    }
+
+    /// How many orders have ended as they should.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn completed(&self) -> Result<i64, Error> {
+        let sql = "SELECT count(*) FROM sagas WHERE state = 4";
+        Ok(self.client.query_one(sql, &[]).await?.get(0))
+    }
+
     /// How many sagas have neither ended nor stand before a person, and the oldest of them.
     ///
     /// # Errors

@@ -16,4 +16,4 @@ pub mod promises;
 pub mod times;
 
 pub use evidence::Evidence;
-pub use promises::{Violation, judge};
+pub use promises::{Violation, ends, judge};

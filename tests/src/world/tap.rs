@@ -81,13 +81,20 @@ impl Tap {
     /// When the broker cannot be reached.
     pub async fn open(namespace: &TestNamespace) -> Self {
         let url = std::env::var("GUICHET_AMQP_URL").expect("the namespace has read it");
-        let connection = Connection::connect(&url, ConnectionProperties::default())
+        Self::on(&url, &namespace.topology()).await
+    }
+
+    /// Opens a tap on the exchanges of any broker.
+    ///
+    /// # Panics
+    /// When the broker cannot be reached.
+    pub async fn on(url: &str, topology: &Topology) -> Self {
+        let connection = Connection::connect(url, ConnectionProperties::default())
             .await
             .expect("the test broker can be reached");
         let channel = connection.create_channel().await.expect(REFUSED);
-        let topology = namespace.topology();
         let passing = private_queue(&channel).await;
-        for (exchange, keys) in exchanges(&topology) {
+        for (exchange, keys) in exchanges(topology) {
             for key in keys {
                 let options = QueueBindOptions::default();
                 let (queue, exchange) = (passing.clone(), exchange.as_str().into());

@@ -89,6 +89,8 @@ pub struct TcpProxy {
 struct Shared {
     target: Mutex<String>,
     lost: AtomicU64,
+    /// What met the line as it is now, and would have passed better without.
+    hindered: AtomicU64,
     /// How many answers to commits there were since the proxy began, over all connections.
     commits: AtomicU64,
     unheard: watch::Sender<Option<Vec<u8>>>,
@@ -106,6 +108,7 @@ impl TcpProxy {
         let shared = Arc::new(Shared {
             target: Mutex::new(target(url)),
             lost: AtomicU64::new(0),
+            hindered: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             unheard: watch::Sender::new(None),
             cuts: watch::Sender::new(0),
@@ -131,8 +134,12 @@ impl TcpProxy {
         url.to_string()
     }
 
-    /// What it does from now on.
+    /// What it does from now on. Whatever is not [`Line::Up`] is counted anew.
     pub fn set(&self, line: Line) {
+        if line != Line::Up {
+            self.shared.lost.store(0, Ordering::Relaxed);
+            self.shared.hindered.store(0, Ordering::Relaxed);
+        }
         self.line.send_replace(line);
     }
 
@@ -170,6 +177,12 @@ impl TcpProxy {
     pub fn commits_lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
     }
+
+    /// How many connections were ended or refused, and pieces of them lost, late or held up.
+    #[must_use]
+    pub fn hindered(&self) -> u64 {
+        self.shared.hindered.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for TcpProxy {
@@ -199,6 +212,9 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut line: watch::Rece
     let cuts_before = *cuts.borrow();
     let deaf = AtomicBool::new(false);
     let now = *line.borrow_and_update();
+    if matches!(now, Line::Down | Line::HalfOpen) {
+        shared.hindered.fetch_add(1, Ordering::Relaxed);
+    }
     if now == Line::Down {
         return;
     }
@@ -216,7 +232,10 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut line: watch::Rece
             () = copy((&mut client_in, &mut server_out), &line, Direction::There, &shared, &deaf) => false,
             () = copy((&mut server_in, &mut client_out), &line, Direction::Back, &shared, &deaf) => false,
             _ = cuts.wait_for(|cuts| *cuts > cuts_before) => false,
-            line = ends(line.clone()) => line == Line::HalfOpen,
+            line = ends(line.clone()) => {
+                shared.hindered.fetch_add(1, Ordering::Relaxed);
+                line == Line::HalfOpen
+            }
         };
         if !forgotten {
             return;
@@ -261,6 +280,11 @@ async fn copy(
         let mut answers = Answers::default();
         while let Some((due, mut bytes)) = receiver.recv().await {
             tokio::time::sleep_until(due).await;
+            let before = *line.borrow();
+            if !before.passes(direction) || matches!(before, Line::Slow { .. } | Line::Thin { .. })
+            {
+                shared.hindered.fetch_add(1, Ordering::Relaxed);
+            }
             let Ok(now) = line
                 .wait_for(|line| line.passes(direction))
                 .await
@@ -289,6 +313,7 @@ async fn copy(
                     Some(passing) => bytes = passing,
                     None => {
                         shared.lost.fetch_add(1, Ordering::Relaxed);
+                        shared.hindered.fetch_add(1, Ordering::Relaxed);
                         return;
                     }
                 }

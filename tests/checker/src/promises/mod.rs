@@ -12,6 +12,8 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub use work::ends;
+
 use crate::Evidence;
 use std::fmt;
 

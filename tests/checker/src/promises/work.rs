@@ -3,7 +3,7 @@
 use super::Found;
 use crate::{
     Evidence,
-    books::Definition,
+    books::{Definition, Saga},
     times::{Times, times_of},
 };
 use std::collections::BTreeMap;
@@ -69,6 +69,26 @@ pub(super) fn bounded_work(evidence: &Evidence, found: &mut Found<'_>) {
 pub(super) fn prompt_end(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
     let times = all_times(&books.definitions);
+    for saga in books.sagas.iter().filter(|saga| !saga.before_a_person()) {
+        if !saga.ended() {
+            let subject = format!("saga {}", saga.id);
+            found.that(&subject, format!("it has not ended (state {})", saga.state));
+        }
+    }
+    for (saga, took) in ends(evidence) {
+        let most = times.get(&saga.definition).map(Times::end_ms);
+        if most.is_some_and(|most| took > most) {
+            let detail =
+                format!("it ended {took} ms after everything was healed, at most {most:?}");
+            found.that(format!("saga {}", saga.id), detail);
+        }
+    }
+}
+
+/// Each saga that has ended, and the milliseconds that this took from its birth or the last fault's end,
+/// whichever came later, without those in which it waited for somebody outside.
+pub fn ends(evidence: &Evidence) -> Vec<(&Saga, i64)> {
+    let books = &evidence.books;
     let mut waited: BTreeMap<_, i64> = BTreeMap::new();
     let mut since = BTreeMap::new();
     for moment in &books.history {
@@ -79,23 +99,13 @@ pub(super) fn prompt_end(evidence: &Evidence, found: &mut Found<'_>) {
             since.insert(moment.saga_id, moment.at_ms.max(evidence.healed_at_ms));
         }
     }
-    for saga in books.sagas.iter().filter(|saga| !saga.before_a_person()) {
-        let subject = format!("saga {}", saga.id);
-        if !saga.ended() {
-            found.that(&subject, format!("it has not ended (state {})", saga.state));
-            continue;
-        }
+    let ended = books.sagas.iter().filter(|saga| saga.ended());
+    let took = ended.filter(|saga| !saga.before_a_person()).map(|saga| {
         let from = saga.born_at_ms().max(evidence.healed_at_ms);
         let waited = waited.get(&saga.id).copied().unwrap_or_default().max(0);
-        let took = saga.updated_at_ms - from - waited;
-        let most = times.get(&saga.definition).map(Times::end_ms);
-        if most.is_some_and(|most| took > most) {
-            found.that(
-                &subject,
-                format!("it ended {took} ms after everything was healed, at most {most:?}"),
-            );
-        }
-    }
+        (saga, saga.updated_at_ms - from - waited)
+    });
+    took.collect()
 }
 
 fn all_times(definitions: &[Definition]) -> BTreeMap<i16, Times> {

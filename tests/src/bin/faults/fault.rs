@@ -10,9 +10,14 @@ const RECOVERY: Duration = Duration::from_secs(10);
 const RECOVERY_AFTER_LEASE: Duration = Duration::from_secs(20);
 
 type Doing<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+type Seeing<'a> = Pin<Box<dyn Future<Output = Result<String>> + 'a>>;
 
 /// Something that is done to the stage, or taken back.
 pub(crate) type Act = for<'a> fn(&'a mut Run) -> Doing<'a>;
+
+/// Looks for what the fault did, in a few words; an error if it did nothing. A run in which nothing
+/// happened proves nothing, and counts as failed.
+pub(crate) type Look = for<'a> fn(&'a mut Run) -> Seeing<'a>;
 
 /// One fault.
 #[derive(Clone, Copy)]
@@ -23,8 +28,12 @@ pub(crate) struct Fault {
     pub(crate) hypothesis: &'static str,
     /// Brings it about, while customers come.
     pub(crate) inject: Act,
+    /// What is seen of it just before it ends.
+    pub(crate) seen: Look,
     /// Ends it.
     pub(crate) heal: Act,
+    /// How long it lasts, if not a part of the time for which customers come.
+    pub(crate) lasts: Option<Duration>,
     /// Whether a lease has to expire before somebody else goes on.
     pub(crate) lease: bool,
     /// Whether it is one of the short selection.
@@ -38,21 +47,19 @@ impl Fault {
         name: &'static str,
         hypothesis: &'static str,
         inject: Act,
+        seen: Look,
         heal: Act,
     ) -> Self {
-        let setting = Setting {
-            cluster: false,
-            standby: false,
-            small_disks: false,
-        };
         Self {
             name,
             hypothesis,
             inject,
+            seen,
             heal,
+            lasts: None,
             lease: false,
             ci: false,
-            setting,
+            setting: Setting::USUAL,
         }
     }
 
@@ -63,6 +70,17 @@ impl Fault {
     pub(crate) const fn lease(self) -> Self {
         Self {
             lease: true,
+            ..self
+        }
+    }
+
+    pub(crate) const fn lease_if(self, lease: bool) -> Self {
+        Self { lease, ..self }
+    }
+
+    pub(crate) const fn lasting(self, time: Duration) -> Self {
+        Self {
+            lasts: Some(time),
             ..self
         }
     }
@@ -87,6 +105,12 @@ pub(crate) fn all() -> Vec<Fault> {
         catalogue::roles::FAULTS,
         catalogue::servers::FAULTS,
         catalogue::network::FAULTS,
+        catalogue::pairs::FAULTS,
+        catalogue::pairs::COMMITS,
+        catalogue::messages::FAULTS,
+        catalogue::provider::FAULTS,
+        catalogue::crowd::FAULTS,
+        catalogue::clocks::FAULTS,
         catalogue::special::FAULTS,
     ]
     .concat()

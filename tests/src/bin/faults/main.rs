@@ -6,15 +6,18 @@
 //! (`tests/checker`) judges every promise.
 
 mod catalogue;
+mod clock;
 mod customers;
 mod disk;
 mod fault;
+mod meddler;
 mod results;
 mod reviewer;
 mod role;
 mod run;
 mod servers;
 mod stage;
+mod story;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -36,13 +39,16 @@ use std::{
     name = "faults",
     max_term_width = 100,
     after_help = "\
-Each run lets customers come for some seconds, brings one fault about in their midst, ends it, waits until
-everything is at rest, and judges. Exit code 1: a promise was broken, or a recovery took too long.
+Each run lets customers come for some seconds, brings one fault about in their midst, looks whether it took
+effect, ends it, waits until everything is at rest, and judges. Exit code 1: a promise was broken, a fault did
+nothing, or a recovery took too long.
 
   ./ops/faults                              every fault once
   ./ops/faults --only broker-data-deleted   one of them; with --seeds 20 twenty times, each another story
-  ./ops/faults --only provider-dead --seconds 1200
-                                            a provider that is dead for about ten minutes"
+  ./ops/faults --only provider-away-ten-minutes
+                                            a provider that is not there for ten minutes
+  ./ops/faults --seeds 3 --report tests/RESULTS.md
+                                            the page of results that is kept with the source"
 )]
 struct Arguments {
     /// Run each fault so often, each time with another seed
@@ -66,13 +72,13 @@ struct Arguments {
     /// Print the faults and what should be true whatever they do
     #[arg(long)]
     list: bool,
-    /// Write the results here
+    /// Write the results here, after each fault
     #[arg(
         long,
         value_name = "FILE",
         default_value = ".guichet/faults/RESULTS.md"
     )]
-    results: PathBuf,
+    report: PathBuf,
     /// The guichet binary
     #[arg(long, value_name = "FILE", default_value = "target/release/guichet")]
     binary: PathBuf,
@@ -122,6 +128,7 @@ async fn all(arguments: &Arguments) -> Result<bool> {
     for (place, fault) in chosen.iter().enumerate() {
         for seed in arguments.seed..arguments.seed + arguments.seeds {
             say(&format!("{} (seed {seed})", fault.name));
+            let began = std::time::Instant::now();
             let ready = match stage.take() {
                 Some(stage) if stage.setting == fault.setting => Ok(stage),
                 other => {
@@ -137,7 +144,10 @@ async fn all(arguments: &Arguments) -> Result<bool> {
             let mut run = Run::prepare(ready?, seed, load).await?;
             let outcome = run.play(fault).await;
             let (right, said) = results.add(place, fault, seed, &outcome);
-            say(&format!("    {said}"));
+            say(&format!(
+                "    {said} ({} s in all)",
+                began.elapsed().as_secs()
+            ));
             well &= right;
             // What is broken stays broken, and is not to be counted against the next.
             if right {
@@ -152,7 +162,7 @@ async fn all(arguments: &Arguments) -> Result<bool> {
     if let Some(stage) = stage {
         stage.close(arguments.keep).await?;
     }
-    say(&format!("results: {}", arguments.results.display()));
+    say(&format!("report: {}", arguments.report.display()));
     Ok(well)
 }
 
@@ -182,9 +192,9 @@ fn write(results: &Results, arguments: &Arguments) -> Result<()> {
         "customers came for {} s at {} a second",
         arguments.seconds, arguments.rate
     );
-    if let Some(folder) = arguments.results.parent() {
+    if let Some(folder) = arguments.report.parent() {
         fs::create_dir_all(folder)?;
     }
-    fs::write(&arguments.results, results.page(&commit, &load))
-        .with_context(|| format!("cannot write {}", arguments.results.display()))
+    fs::write(&arguments.report, results.page(&commit, &load))
+        .with_context(|| format!("cannot write {}", arguments.report.display()))
 }

@@ -1,10 +1,12 @@
 //! The roles: each a process of the real binary, with a line of its own to each server it talks to.
 
 use crate::servers::{Child, child::Spec};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use std::{
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 use tests::world::{
@@ -86,6 +88,8 @@ pub(crate) struct Role {
     folder: PathBuf,
     admin: u16,
     child: Option<Child>,
+    /// How it ended when it was last killed or stopped by us.
+    end: Option<ExitStatus>,
 }
 
 impl Role {
@@ -105,6 +109,7 @@ impl Role {
             folder: folder.to_owned(),
             admin: free_port(),
             child: None,
+            end: None,
         }
     }
 
@@ -171,12 +176,19 @@ impl Role {
         values.sum::<f64>() as u64
     }
 
+    /// Its clock, by the date of an answer, in milliseconds since 1970: whole seconds only.
+    pub(crate) async fn clock_ms(&self) -> Result<i64> {
+        let answer = reqwest::get(self.admin_url("readyz")).await?;
+        let date = answer.headers().get("date").context("no date")?.to_str()?;
+        Ok(chrono::DateTime::parse_from_rfc2822(date)?.timestamp_millis())
+    }
+
     fn admin_url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}/{path}", self.admin)
     }
 
     /// How it ended, if it has and nobody wanted it to.
-    pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut().and_then(Child::ended)
     }
 
@@ -188,8 +200,29 @@ impl Role {
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         if let Some(child) = self.child.take() {
-            child.kill();
+            self.end = child.kill();
         }
+    }
+
+    /// Forgets how it ended.
+    pub(crate) fn forget_end(&mut self) {
+        self.end = None;
+    }
+
+    /// Whether it died of `kill -9` since that was forgotten.
+    pub(crate) fn was_killed(&self) -> bool {
+        let signal = self.end.and_then(|end| end.signal());
+        signal == Some(Signal::SIGKILL as i32)
+    }
+
+    /// Whether it ended as it was asked to since that was forgotten.
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.end.is_some_and(|end| end.success())
+    }
+
+    /// Whether a signal holds it.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.child.as_ref().is_some_and(Child::is_asleep)
     }
 
     /// Sends it a signal.
@@ -202,7 +235,10 @@ impl Role {
     /// Its orderly stop.
     pub(crate) async fn stop(&mut self) -> Result<()> {
         match self.child.take() {
-            Some(child) => child.stop(Signal::SIGTERM, STOP_WITHIN).await,
+            Some(child) => {
+                self.end = Some(child.stop(Signal::SIGTERM, STOP_WITHIN).await?);
+                Ok(())
+            }
             None => Ok(()),
         }
     }

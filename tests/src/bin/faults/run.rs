@@ -4,8 +4,10 @@
 use crate::{
     customers::{Customers, Shop, shown},
     fault::Fault,
+    meddler::Meddler,
     role::Kind,
     stage::{NAMESPACE, Stage, named},
+    story::{Slowest, slowest},
 };
 use anyhow::{Context, Result};
 use checker::{
@@ -20,11 +22,13 @@ use std::{
     sync::{Arc, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tests::simulation::rng::Rng;
+use tests::{simulation::rng::Rng, world::tap::Tap};
 use tokio::time::{Instant, sleep};
 
 /// How long everything may take to come to rest after the fault's end before what has not is told.
-const REST_WITHIN: Duration = Duration::from_secs(180);
+pub(crate) const REST_WITHIN: Duration = Duration::from_secs(180);
+/// The same after a fault of minutes: orders that wait for its end have their whole time before them.
+const REST_AFTER_LONG: Duration = Duration::from_secs(900);
 /// How long a look at a ticket's sale may take before another is begun.
 const LOOK_WITHIN: Duration = Duration::from_secs(2);
 /// When a recovery is not waited for any more; the limit that it is judged by is shorter.
@@ -45,10 +49,21 @@ pub(crate) struct Run {
     pub(crate) load: Load,
     /// Whatever a fault has to keep until it is healed, such as tasks.
     pub(crate) kept: Vec<Box<dyn Send>>,
+    /// What a fault has seen of itself while it was brought about.
+    pub(crate) note: String,
+    /// A counter of the roles before the fault.
+    pub(crate) counted_before: u64,
+    /// Orders sold before the fault.
+    pub(crate) sold_before: i64,
+    pub(crate) meddler: Option<Meddler>,
+    pub(crate) tap: Option<Tap>,
 }
 
 /// What came of it.
 pub(crate) struct Outcome {
+    /// What was seen of the fault.
+    pub(crate) seen: String,
+    pub(crate) slowest: Option<Slowest>,
     pub(crate) recovery: Option<Duration>,
     pub(crate) rest: Option<Duration>,
     pub(crate) violations: Vec<Violation>,
@@ -66,6 +81,11 @@ impl Run {
             customers,
             load,
             kept: Vec::new(),
+            note: String::new(),
+            counted_before: 0,
+            sold_before: 0,
+            meddler: None,
+            tap: None,
         })
     }
 
@@ -82,22 +102,31 @@ impl Run {
             self.stage.binary.clone(),
             self.stage.root.clone(),
             named(&[
-                ("DATABASE_URL", self.stage.database_url()),
+                ("DATABASE_URL", self.stage.operators_url()),
                 ("AMQP_URL", self.stage.rabbitmq.url()),
             ]),
         ));
         // Whether nothing is or was wrong; then nothing may be sent twice.
         let calm = fault.name == crate::catalogue::CALM && !self.stage.touched;
         self.stage.touched = true;
-        let lasting = self.load.lasting;
+        for role in &mut self.stage.roles {
+            role.forget_end();
+        }
+        let lasting = self.load.lasting + fault.lasts.unwrap_or_default();
         self.customers
             .come(&mut self.rng, self.load.rate_per_s, lasting);
-        sleep(lasting.mul_f64(0.15 + self.rng.range(0, 15) as f64 / 100.0)).await;
+        sleep(
+            self.load
+                .lasting
+                .mul_f64(0.15 + self.rng.range(0, 15) as f64 / 100.0),
+        )
+        .await;
         (fault.inject)(self)
             .await
             .context("the fault cannot be brought about")?;
-        let hold = self.hold();
+        let hold = fault.lasts.unwrap_or_else(|| self.hold());
         sleep(hold).await;
+        let seen = (fault.seen)(self).await;
         (fault.heal)(self)
             .await
             .context("the fault cannot be ended")?;
@@ -106,7 +135,11 @@ impl Run {
         let healed_at_ms = now_ms();
         let (recovery, mut placed) = self.recovered(healed).await;
         placed.extend(self.customers.leave().await);
-        let rest = self.rest(healed).await;
+        let within = match fault.lasts {
+            Some(_) => REST_AFTER_LONG,
+            None => REST_WITHIN,
+        };
+        let rest = self.rest(healed, within).await;
         let unready = self.unready().await;
         reviewer.abort();
         let shown = shown(&self.customers.shop, &placed).await;
@@ -116,6 +149,14 @@ impl Run {
             ..self.evidence(calm).await?
         };
         let mut violations = judge(&evidence);
+        let seen = seen.unwrap_or_else(|error| {
+            violations.push(Violation {
+                promise: "a fault takes effect",
+                subject: fault.name.to_owned(),
+                detail: format!("{error:#}"),
+            });
+            "nothing".to_owned()
+        });
         for name in unready {
             violations.push(Violation {
                 promise: "every process answers",
@@ -124,6 +165,8 @@ impl Run {
             });
         }
         Ok(Outcome {
+            seen,
+            slowest: slowest(&evidence),
             recovery,
             rest,
             violations,
@@ -152,8 +195,8 @@ impl Run {
     }
 
     /// How long it takes until every accepted order has ended or is before a person.
-    async fn rest(&self, healed: Instant) -> Option<Duration> {
-        while healed.elapsed() < REST_WITHIN {
+    async fn rest(&self, healed: Instant, within: Duration) -> Option<Duration> {
+        while healed.elapsed() < within {
             let restless = match self.stage.reader().await {
                 Ok(reader) => reader.restless().await.map_or(i64::MAX, |(count, _)| count),
                 Err(_) => i64::MAX,
@@ -253,7 +296,7 @@ impl Run {
     }
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -2,7 +2,8 @@
 //! a fault proxy between all of them.
 
 use crate::{
-    role::{Kind, Lines, Role, To},
+    clock,
+    role::{Kind, Lines, Role},
     servers::{Postgres, RabbitMq},
 };
 use anyhow::{Context, Result, ensure};
@@ -16,10 +17,7 @@ use std::{
 };
 use tests::{
     smtp_sink::SmtpSink,
-    world::{
-        free_port,
-        tcp::{Line, TcpProxy},
-    },
+    world::{free_port, tcp::TcpProxy},
 };
 
 /// The first part of every name on the broker.
@@ -32,7 +30,7 @@ const SHARED_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 const OF_EACH: usize = 2;
 
 /// How a stage differs from the usual one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Setting {
     /// Three nodes of RabbitMQ with quorum queues.
     pub(crate) cluster: bool,
@@ -40,6 +38,18 @@ pub(crate) struct Setting {
     pub(crate) standby: bool,
     /// The servers' folders are small file systems.
     pub(crate) small_disks: bool,
+    /// Everybody's clock can be set, but the broker's.
+    pub(crate) clocks: bool,
+}
+
+impl Setting {
+    /// Nothing special.
+    pub(crate) const USUAL: Self = Self {
+        cluster: false,
+        standby: false,
+        small_disks: false,
+        clocks: false,
+    };
 }
 
 /// The stage.
@@ -53,6 +63,8 @@ pub(crate) struct Stage {
     pub(crate) nodes: Vec<RabbitMq>,
     pub(crate) roles: Vec<Role>,
     pub(crate) mail: SmtpSink,
+    /// Leads people who look and decide to the database, wherever it is.
+    pub(crate) operators: TcpProxy,
     /// The gateways as customers reach them.
     pub(crate) gateways: Vec<String>,
     /// The provider as the checker and payers reach it.
@@ -75,7 +87,11 @@ impl Stage {
             }
         }
         let (postgres, rabbitmq) = tokio::join!(
-            Postgres::create(root, "postgres"),
+            Postgres::create(
+                root,
+                "postgres",
+                clock::of(setting.clocks, root, "postgres")?
+            ),
             RabbitMq::create(root, "rabbitmq")
         );
         let (mut postgres, rabbitmq) = (postgres?, rabbitmq?);
@@ -88,6 +104,7 @@ impl Stage {
             false => Vec::new(),
         };
         let mail = SmtpSink::start().await;
+        let operators = TcpProxy::to(&postgres.url()).await;
         let mut stage = Self {
             setting,
             root: root.to_owned(),
@@ -98,6 +115,7 @@ impl Stage {
             nodes,
             roles: Vec::new(),
             mail,
+            operators,
             gateways: Vec::new(),
             provider: String::new(),
             journal: Arc::default(),
@@ -108,6 +126,8 @@ impl Stage {
         stage.guichet(&["catalogue", "load"]).await?;
         stage.cast().await?;
         for role in &mut stage.roles {
+            role.environment
+                .extend(clock::of(setting.clocks, root, &role.name)?);
             role.start()?;
         }
         for role in &mut stage.roles {
@@ -210,7 +230,11 @@ impl Stage {
                         self.gateways
                             .push(without_slash(&customers.through(&address)));
                         lines.customers = Some(customers);
-                        environment.extend(named(&[("GATEWAY_ADDR", format!("127.0.0.1:{port}"))]));
+                        environment.extend(named(&[
+                            ("GATEWAY_ADDR", format!("127.0.0.1:{port}")),
+                            // Both versions run side by side.
+                            ("GATEWAY_ORDER_DEFINITION", format!("order@{}", number + 1)),
+                        ]));
                         "gateway"
                     }
                     Kind::Orchestrator | Kind::Provider => "orchestrator",
@@ -258,6 +282,11 @@ impl Stage {
         self.postgres.url()
     }
 
+    /// The database as people reach it, wherever it will be.
+    pub(crate) fn operators_url(&self) -> String {
+        self.operators.through(&self.database_url())
+    }
+
     /// The checker's own connection.
     pub(crate) async fn reader(&self) -> Result<Reader> {
         Ok(Reader::connect(&self.database_url()).await?)
@@ -268,11 +297,24 @@ impl Stage {
         self.roles.iter_mut().filter(move |role| role.kind == kind)
     }
 
-    /// Does the same to all lines that lead there.
-    pub(crate) fn set_all(&self, to: To, line: Line) {
+    /// Sets somebody's clock ahead of the true time by so many seconds, or behind it.
+    pub(crate) fn set_clock(&self, name: &str, seconds: i64) -> Result<()> {
+        clock::set(&self.root, name, seconds)
+    }
+
+    /// What a role's clock says, in milliseconds since 1970.
+    pub(crate) async fn clock_of(&self, name: &str) -> Result<i64> {
+        let role = self.roles.iter().find(|role| role.name == name);
+        role.context("there is such a role")?.clock_ms().await
+    }
+
+    /// The sum of a counter over all roles.
+    pub(crate) async fn counted(&self, name: &str) -> u64 {
+        let mut sum = 0;
         for role in &self.roles {
-            role.set(to, line);
+            sum += role.counted(name).await;
         }
+        sum
     }
 
     /// Whether every process says that it is ready.

@@ -1,7 +1,13 @@
 //! The faults, by what they are done to.
 
+pub(crate) mod clocks;
+pub(crate) mod crowd;
+pub(crate) mod messages;
 pub(crate) mod network;
+pub(crate) mod pairs;
+pub(crate) mod provider;
 pub(crate) mod roles;
+mod seen;
 pub(crate) mod servers;
 pub(crate) mod special;
 

@@ -1,7 +1,12 @@
 //! What is done to the lines between the parts.
 
-use crate::{fault::Fault, role::To, run::Run};
-use anyhow::{Result, ensure};
+use super::seen;
+use crate::{
+    fault::Fault,
+    role::{Kind, To},
+    run::Run,
+};
+use anyhow::Result;
 use tests::world::tcp::Line;
 
 const LINE: &str = "Whatever was on its way may be lost, and nothing else.";
@@ -11,8 +16,9 @@ macro_rules! line {
         Fault::new(
             $name,
             LINE,
-            |run| Box::pin(set(run, $to, $line)),
-            |run| Box::pin(set(run, $to, Line::Up)),
+            |run| Box::pin(set(run, None, $to, $line)),
+            |run| Box::pin(seen::hindered(run, None, $to)),
+            |run| Box::pin(set(run, None, $to, Line::Up)),
         )
     };
 }
@@ -24,8 +30,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::new(
         "commit-answer-lost",
         "An ambiguous commit is read back.",
-        |run| Box::pin(set(run, To::Database, COMMITS)),
-        |run| Box::pin(commits_lost(run)),
+        |run| Box::pin(set(run, None, To::Database, COMMITS)),
+        |run| Box::pin(seen::commits_lost(run, None)),
+        |run| Box::pin(set(run, None, To::Database, Line::Up)),
     )
     .lease()
     .ci(),
@@ -60,19 +67,11 @@ pub(crate) const FAULTS: &[Fault] = &[
     line!("customers-deaf", To::Customers, Line::Deaf),
 ];
 
-async fn set(run: &mut Run, to: To, line: Line) -> Result<()> {
-    run.stage.set_all(to, line);
-    Ok(())
-}
-
-async fn commits_lost(run: &mut Run) -> Result<()> {
-    run.stage.set_all(To::Database, Line::Up);
-    let lines = run
-        .stage
-        .roles
-        .iter()
-        .filter_map(|role| role.lines.to(To::Database));
-    let lost: u64 = lines.map(tests::world::tcp::TcpProxy::commits_lost).sum();
-    ensure!(lost > 0, "no answer to a commit was lost");
+/// Does the same to all lines of this kind of process, or of all, that lead there.
+pub(super) async fn set(run: &mut Run, kind: Option<Kind>, to: To, line: Line) -> Result<()> {
+    let roles = run.stage.roles.iter();
+    for role in roles.filter(|role| kind.is_none_or(|kind| kind == role.kind)) {
+        role.set(to, line);
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What is done to the roles' processes.
 
-use super::CALM;
+use super::{CALM, seen};
 use crate::{fault::Fault, role::Kind, run::Run};
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -8,105 +8,148 @@ use nix::sys::signal::Signal;
 const ONE: &str = "Another of its kind takes over, and what it held comes again.";
 const ALL: &str = "What they were at is in the database, and goes on when they are back.";
 
+/// The kinds of which there are two.
+const TWINS: [Kind; 3] = [Kind::Worker, Kind::Orchestrator, Kind::Gateway];
+const EVERY: [Kind; 4] = [
+    Kind::Provider,
+    Kind::Worker,
+    Kind::Orchestrator,
+    Kind::Gateway,
+];
+
+/// `kill -9` of so many of each of these kinds, of so many in all.
+macro_rules! killed {
+    ($name:literal, $hypothesis:expr, $of_each:literal of $kinds:expr, $all:literal) => {
+        Fault::new(
+            $name,
+            $hypothesis,
+            |run| Box::pin(kill(run, &$kinds, $of_each)),
+            |run| Box::pin(seen::killed(run, $all)),
+            |run| Box::pin(back(run)),
+        )
+    };
+}
+
+/// `STOP` until the fault's end, then `CONT`.
+macro_rules! asleep {
+    ($name:literal, $hypothesis:expr, $of_each:literal of $kinds:expr, $all:literal) => {
+        Fault::new(
+            $name,
+            $hypothesis,
+            |run| Box::pin(signal(run, &$kinds, $of_each, Signal::SIGSTOP)),
+            |run| Box::pin(seen::asleep(run, $all)),
+            |run| Box::pin(signal(run, &$kinds, $of_each, Signal::SIGCONT)),
+        )
+    };
+}
+
+/// An orderly stop and a new start, one after the other.
+macro_rules! restarted {
+    ($name:literal, $hypothesis:expr, $of_each:literal of $kinds:expr, $all:literal) => {
+        Fault::new(
+            $name,
+            $hypothesis,
+            |run| Box::pin(restart(run, &$kinds, $of_each)),
+            |run| Box::pin(seen::restarted(run, $all)),
+            |run| Box::pin(back(run)),
+        )
+    };
+}
+
 pub(crate) const FAULTS: &[Fault] = &[
     Fault::new(
         CALM,
         "Where nothing is wrong nothing is sent twice.",
         |_| Box::pin(async { Ok(()) }),
+        |_| Box::pin(async { Ok("nothing, as intended".to_owned()) }),
         |_| Box::pin(async { Ok(()) }),
     )
     .ci(),
-    Fault::new(
-        "kill-worker",
-        ONE,
-        |run| Box::pin(kill(run, Kind::Worker, 1)),
-        |run| Box::pin(back(run)),
-    )
-    .ci(),
-    Fault::new(
-        "kill-orchestrator",
-        ONE,
-        |run| Box::pin(kill(run, Kind::Orchestrator, 1)),
-        |run| Box::pin(back(run)),
-    )
-    .lease()
-    .ci(),
-    Fault::new(
+    killed!("kill-worker", ONE, 1 of [Kind::Worker], 1).ci(),
+    killed!("kill-orchestrator", ONE, 1 of [Kind::Orchestrator], 1)
+        .lease()
+        .ci(),
+    killed!(
         "kill-gateway",
         "Orders that were answered are sold; the others can be sent again.",
-        |run| Box::pin(kill(run, Kind::Gateway, 1)),
-        |run| Box::pin(back(run)),
+        1 of [Kind::Gateway],
+        1
     )
     .ci(),
-    Fault::new(
+    killed!(
         "kill-provider",
         "A payment is captured once, whatever was heard of it.",
-        |run| Box::pin(kill(run, Kind::Provider, 1)),
-        |run| Box::pin(back(run)),
+        1 of [Kind::Provider],
+        1
     )
     .ci(),
-    Fault::new(
-        "kill-all",
-        ALL,
-        |run| Box::pin(kill_all(run)),
-        |run| Box::pin(back(run)),
-    )
-    .lease(),
-    Fault::new(
+    killed!("kill-workers", ALL, 2 of [Kind::Worker], 2),
+    killed!("kill-orchestrators", ALL, 2 of [Kind::Orchestrator], 2).lease(),
+    killed!("kill-gateways", ALL, 2 of [Kind::Gateway], 2),
+    killed!("kill-one-of-each", ONE, 1 of TWINS, 3).lease(),
+    killed!("kill-all", ALL, 2 of EVERY, 7).lease(),
+    asleep!(
         "stop-worker",
         "A worker that wakes up late changes nothing that was decided.",
-        |run| Box::pin(signal(run, Kind::Worker, Signal::SIGSTOP)),
-        |run| Box::pin(signal(run, Kind::Worker, Signal::SIGCONT)),
+        1 of [Kind::Worker],
+        1
     ),
-    Fault::new(
+    asleep!(
         "stop-orchestrator",
         "An owner that wakes up late finds that it is none any more.",
-        |run| Box::pin(signal(run, Kind::Orchestrator, Signal::SIGSTOP)),
-        |run| Box::pin(signal(run, Kind::Orchestrator, Signal::SIGCONT)),
+        1 of [Kind::Orchestrator],
+        1
     )
     .lease(),
-    Fault::new(
+    asleep!(
         "stop-gateway",
         "Whoever is not answered asks another gateway with the same key.",
-        |run| Box::pin(signal(run, Kind::Gateway, Signal::SIGSTOP)),
-        |run| Box::pin(signal(run, Kind::Gateway, Signal::SIGCONT)),
+        1 of [Kind::Gateway],
+        1
     ),
-    Fault::new(
+    asleep!(
         "stop-provider",
         "A provider that is silent leaves what is unknown, which is asked about.",
-        |run| Box::pin(signal(run, Kind::Provider, Signal::SIGSTOP)),
-        |run| Box::pin(signal(run, Kind::Provider, Signal::SIGCONT)),
+        1 of [Kind::Provider],
+        1
     ),
-    Fault::new(
-        "restart-worker",
-        "It finishes what it has begun.",
-        |run| Box::pin(restart(run, Kind::Worker)),
-        |run| Box::pin(back(run)),
-    ),
-    Fault::new(
+    asleep!(
+        "stop-one-of-each",
+        "Whoever wakes up late finds what others have done meanwhile.",
+        1 of TWINS,
+        3
+    )
+    .lease(),
+    asleep!("stop-all", "A whole site that stood still goes on.", 2 of EVERY, 7).lease(),
+    restarted!("restart-worker", "It finishes what it has begun.", 1 of [Kind::Worker], 1),
+    restarted!(
         "restart-orchestrator",
         "It gives its shards back, and nobody waits for a lease.",
-        |run| Box::pin(restart(run, Kind::Orchestrator)),
-        |run| Box::pin(back(run)),
+        1 of [Kind::Orchestrator],
+        1
     ),
-    Fault::new(
+    restarted!(
         "restart-gateway",
         "Open requests are answered before it goes.",
-        |run| Box::pin(restart(run, Kind::Gateway)),
-        |run| Box::pin(back(run)),
+        1 of [Kind::Gateway],
+        1
     ),
+    restarted!(
+        "restart-provider",
+        "A payment that was not answered is asked about.",
+        1 of [Kind::Provider],
+        1
+    ),
+    restarted!("restart-all", "A new release is rolled out while customers order.", 2 of EVERY, 7),
 ];
 
-async fn kill(run: &mut Run, kind: Kind, count: usize) -> Result<()> {
-    run.stage
-        .of(kind)
-        .take(count)
-        .for_each(crate::role::Role::kill);
-    Ok(())
-}
-
-async fn kill_all(run: &mut Run) -> Result<()> {
-    run.stage.roles.iter_mut().for_each(crate::role::Role::kill);
+async fn kill(run: &mut Run, kinds: &[Kind], of_each: usize) -> Result<()> {
+    for kind in kinds {
+        run.stage
+            .of(*kind)
+            .take(of_each)
+            .for_each(crate::role::Role::kill);
+    }
     Ok(())
 }
 
@@ -119,17 +162,23 @@ async fn back(run: &mut Run) -> Result<()> {
     Ok(())
 }
 
-async fn signal(run: &mut Run, kind: Kind, signal: Signal) -> Result<()> {
-    if let Some(role) = run.stage.of(kind).next() {
-        role.signal(signal);
+async fn signal(run: &mut Run, kinds: &[Kind], of_each: usize, signal: Signal) -> Result<()> {
+    for kind in kinds {
+        for role in run.stage.of(*kind).take(of_each) {
+            role.signal(signal);
+        }
     }
     Ok(())
 }
 
-async fn restart(run: &mut Run, kind: Kind) -> Result<()> {
-    if let Some(role) = run.stage.of(kind).next() {
-        role.stop().await?;
-        role.start()?;
+async fn restart(run: &mut Run, kinds: &[Kind], of_each: usize) -> Result<()> {
+    for kind in kinds {
+        for role in run.stage.of(*kind).take(of_each) {
+            role.stop().await?;
+            role.start()?;
+            // The next only goes once this one works, as in a rolling update.
+            role.ready().await?;
+        }
     }
     Ok(())
 }

@@ -1,9 +1,14 @@
 //! What is done to PostgreSQL and RabbitMQ.
 
+use super::seen;
 use crate::{fault::Fault, run::Run, stage::NAMESPACE};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use contract::{StepKind, StepName, Topology};
-use lapin::options::QueueDeleteOptions;
+use lapin::{
+    options::{QueueDeclareOptions, QueueDeleteOptions},
+    types::FieldTable,
+};
+use nix::sys::signal::Signal;
 
 const BROKER: &str = "Whatever the broker loses is sent again from the database.";
 const DATABASE: &str = "What was committed is there, what was not is done again.";
@@ -13,18 +18,21 @@ pub(crate) const FAULTS: &[Fault] = &[
         "broker-restart",
         BROKER,
         |run| Box::pin(broker_stops(run)),
+        |run| Box::pin(seen::broker_gone(run)),
         |run| Box::pin(broker_back(run)),
     ),
     Fault::new(
         "broker-kill",
         BROKER,
         |run| Box::pin(broker_dies(run)),
+        |run| Box::pin(seen::broker_gone(run)),
         |run| Box::pin(broker_back(run)),
     ),
     Fault::new(
         "broker-data-deleted",
         BROKER,
         |run| Box::pin(broker_forgets(run)),
+        |run| Box::pin(seen::broker_gone(run)),
         |run| Box::pin(broker_back(run)),
     )
     .ci(),
@@ -32,18 +40,21 @@ pub(crate) const FAULTS: &[Fault] = &[
         "broker-memory-alarm",
         "A blocked publisher is no lost order.",
         |run| Box::pin(memory(run, "0")),
+        |run| Box::pin(seen::blocked(run)),
         |run| Box::pin(memory(run, "0.2")),
     ),
     Fault::new(
         "broker-queues-deleted",
         BROKER,
         |run| Box::pin(queues_deleted(run)),
+        |run| Box::pin(seen::noted(run)),
         |_| Box::pin(async { Ok(()) }),
     ),
     Fault::new(
         "postgres-restart",
         DATABASE,
         |run| Box::pin(database_stops(run)),
+        |run| Box::pin(seen::database_gone(run)),
         |run| Box::pin(database_back(run)),
     )
     .lease(),
@@ -51,11 +62,37 @@ pub(crate) const FAULTS: &[Fault] = &[
         "postgres-kill",
         DATABASE,
         |run| Box::pin(database_dies(run)),
+        |run| Box::pin(seen::database_gone(run)),
         |run| Box::pin(database_back(run)),
     )
     .lease()
     .ci(),
+    Fault::new(
+        "stop-broker",
+        "A broker that stands still holds up and loses nothing.",
+        |run| Box::pin(broker_signal(run, Signal::SIGSTOP)),
+        |run| Box::pin(seen::broker_asleep(run)),
+        |run| Box::pin(broker_signal(run, Signal::SIGCONT)),
+    ),
+    Fault::new(
+        "stop-postgres",
+        DATABASE,
+        |run| Box::pin(database_signal(run, Signal::SIGSTOP)),
+        |run| Box::pin(seen::database_asleep(run)),
+        |run| Box::pin(database_signal(run, Signal::SIGCONT)),
+    )
+    .lease(),
 ];
+
+async fn broker_signal(run: &mut Run, signal: Signal) -> Result<()> {
+    run.stage.rabbitmq.signal(signal);
+    Ok(())
+}
+
+async fn database_signal(run: &mut Run, signal: Signal) -> Result<()> {
+    run.stage.postgres.signal(signal);
+    Ok(())
+}
 
 async fn broker_stops(run: &mut Run) -> Result<()> {
     run.stage.rabbitmq.stop().await
@@ -68,7 +105,10 @@ async fn broker_dies(run: &mut Run) -> Result<()> {
 
 async fn broker_forgets(run: &mut Run) -> Result<()> {
     run.stage.rabbitmq.kill();
-    run.stage.rabbitmq.delete_data()
+    let files = run.stage.rabbitmq.delete_data()?;
+    ensure!(files > 0, "it had stored nothing");
+    run.note = format!("{files} of its files deleted");
+    Ok(())
 }
 
 async fn broker_back(run: &mut Run) -> Result<()> {
@@ -86,15 +126,26 @@ async fn queues_deleted(run: &mut Run) -> Result<()> {
     let connection = run.stage.rabbitmq.connect().await?;
     let channel = connection.create_channel().await?;
     let topology = Topology::new(NAMESPACE);
+    let mut deleted = 0;
     for step in StepName::OF_AN_ORDER {
         for kind in [StepKind::Do, StepKind::Undo] {
             let queue = topology.command_queue(&step, kind);
+            // Fails where there is none.
+            let there = QueueDeclareOptions {
+                passive: true,
+                ..QueueDeclareOptions::default()
+            };
+            channel
+                .queue_declare(queue.as_str().into(), there, FieldTable::default())
+                .await?;
+            deleted += 1;
             channel
                 .queue_delete(queue.as_str().into(), QueueDeleteOptions::default())
                 .await?;
         }
     }
     connection.close(200, "bye".into()).await?;
+    run.note = format!("{deleted} queues deleted");
     Ok(())
 }
 

@@ -1,22 +1,21 @@
 //! What needs a stage of its own: a cluster, a standby, small disks; and what uses up connections.
 
+use super::seen;
 use crate::{disk::fill, fault::Fault, run::Run, servers::postgres::CONNECTIONS, stage::Setting};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use tokio_postgres::error::SqlState;
 
 const CLUSTER: Setting = Setting {
     cluster: true,
-    standby: false,
-    small_disks: false,
+    ..Setting::USUAL
 };
 const STANDBY: Setting = Setting {
-    cluster: false,
     standby: true,
-    small_disks: false,
+    ..Setting::USUAL
 };
 const SMALL: Setting = Setting {
-    cluster: false,
-    standby: false,
     small_disks: true,
+    ..Setting::USUAL
 };
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -24,6 +23,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "postgres-connections",
         "Without a free connection things are late and not lost.",
         |run| Box::pin(occupy(run)),
+        |run| Box::pin(seen::noted(run)),
         |run| Box::pin(leave(run)),
     )
     .lease(),
@@ -31,6 +31,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "cluster-loses-a-node",
         "The other two nodes have every queue.",
         |run| Box::pin(node_dies(run)),
+        |run| Box::pin(node_gone(run)),
         |run| Box::pin(node_back(run)),
     )
     .on(CLUSTER),
@@ -38,6 +39,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "postgres-failover",
         "What was answered is on the synchronous standby.",
         |run| Box::pin(primary_dies(run)),
+        |run| Box::pin(seen::database_gone(run)),
         |run| Box::pin(standby_leads(run)),
     )
     .lease()
@@ -46,6 +48,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "postgres-disk-full",
         "What cannot be stored is not promised.",
         |run| Box::pin(full(run, "postgres")),
+        |run| Box::pin(no_room(run)),
         |run| Box::pin(room(run, "postgres")),
     )
     .lease()
@@ -54,6 +57,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "broker-disk-full",
         "A broker without room blocks and loses nothing.",
         |run| Box::pin(full(run, "rabbitmq")),
+        |run| Box::pin(seen::blocked(run)),
         |run| Box::pin(room(run, "rabbitmq")),
     )
     .on(SMALL),
@@ -68,14 +72,20 @@ async fn occupy(run: &mut Run) -> Result<()> {
         )
         .await?;
     let url = run.stage.database_url();
+    let mut refused = 0;
     for _ in 0..CONNECTIONS {
         // From some number on there is none: that is the fault.
-        if let Ok((client, connection)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await
-        {
-            tokio::spawn(connection);
-            run.kept.push(Box::new(client));
+        match tokio_postgres::connect(&url, tokio_postgres::NoTls).await {
+            Ok((client, connection)) => {
+                tokio::spawn(connection);
+                run.kept.push(Box::new(client));
+            }
+            Err(error) if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) => refused += 1,
+            Err(error) => return Err(error.into()),
         }
     }
+    ensure!(refused > 0, "there were connections for everybody");
+    run.note = format!("{} connections taken, {refused} refused", run.kept.len());
     Ok(())
 }
 
@@ -91,6 +101,12 @@ async fn node_dies(run: &mut Run) -> Result<()> {
         .take(1)
         .for_each(crate::servers::RabbitMq::kill);
     Ok(())
+}
+
+async fn node_gone(run: &mut Run) -> Result<String> {
+    let node = run.stage.nodes.first().context("there is a cluster")?;
+    ensure!(node.refuses().await, "the node still answers");
+    Ok("one of three nodes refuses connections".to_owned())
 }
 
 async fn node_back(run: &mut Run) -> Result<()> {
@@ -116,6 +132,7 @@ async fn standby_leads(run: &mut Run) -> Result<()> {
             line.lead_to(&standby.url());
         }
     }
+    run.stage.operators.lead_to(&standby.url());
     run.stage.postgres = standby;
     // There is no other standby now: the next run needs another stage.
     run.stage.setting.standby = false;
@@ -124,6 +141,14 @@ async fn standby_leads(run: &mut Run) -> Result<()> {
 
 async fn full(run: &mut Run, server: &str) -> Result<()> {
     fill(&run.stage.root.join(server)).map(drop)
+}
+
+async fn no_room(run: &mut Run) -> Result<String> {
+    let complaints = run.stage.postgres.complaints("No space left on device")?;
+    ensure!(complaints > 0, "PostgreSQL did not miss any room");
+    Ok(format!(
+        "PostgreSQL said {complaints} times that there is no space left"
+    ))
 }
 
 /// Takes away what filled it; PostgreSQL may have stopped for want of room.

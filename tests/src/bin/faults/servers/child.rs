@@ -97,10 +97,17 @@ impl Child {
         }
     }
 
-    /// `kill -9` of it and all that it has started.
-    pub(crate) fn kill(mut self) {
+    /// `kill -9` of it and all that it has started; how it ended.
+    pub(crate) fn kill(mut self) -> Option<ExitStatus> {
         self.signal_all(Signal::SIGKILL);
-        let _ = self.process.wait();
+        self.process.wait().ok()
+    }
+
+    /// Whether it was stopped by a signal and has not gone on since.
+    pub(crate) fn is_asleep(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+        state.is_some_and(|state| state.starts_with('T'))
     }
 
     /// How it ended, if it has.
@@ -108,11 +115,14 @@ impl Child {
         self.process.try_wait().ok().flatten()
     }
 
-    /// Asks it to stop and waits until it has.
-    pub(crate) async fn stop(mut self, signal: Signal, within: Duration) -> Result<()> {
+    /// Asks it to stop and waits until it has; how it ended.
+    pub(crate) async fn stop(mut self, signal: Signal, within: Duration) -> Result<ExitStatus> {
         self.signal(signal)?;
         let deadline = Instant::now() + within;
-        while self.ended().is_none() {
+        loop {
+            if let Some(status) = self.ended() {
+                return Ok(status);
+            }
             if Instant::now() > deadline {
                 let name = self.name.clone();
                 self.kill();
@@ -120,7 +130,6 @@ impl Child {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Ok(())
     }
 
     /// The end of its log.

@@ -29,13 +29,20 @@ pub(crate) struct Postgres {
     port: u16,
     password: String,
     user: Option<User>,
+    /// What it is told beside the usual.
+    told: Vec<(String, String)>,
     child: Option<Child>,
 }
 
 impl Postgres {
     /// Makes one with an empty database and starts it. `data` may be a file system of its own.
-    pub(crate) async fn create(root: &Path, name: &str) -> Result<Self> {
+    pub(crate) async fn create(
+        root: &Path,
+        name: &str,
+        told: Vec<(String, String)>,
+    ) -> Result<Self> {
         let mut server = Self::new(root, name, free_port(), uuid::Uuid::now_v7().to_string())?;
+        server.told = told;
         let secret = server.dir.join("password");
         write(&secret, &server.password, server.user.as_ref())?;
         server.run(
@@ -76,6 +83,7 @@ impl Postgres {
             port,
             password,
             user,
+            told: Vec::new(),
             child: None,
         })
     }
@@ -111,7 +119,7 @@ impl Postgres {
                     "-D".to_owned(),
                     self.data().display().to_string(),
                 ],
-                environment: environment(),
+                environment: [environment(), self.told.clone()].concat(),
                 folder: &self.dir,
                 user: self.user.as_ref(),
                 log: self.dir.join("log"),
@@ -136,7 +144,7 @@ impl Postgres {
     /// Its fast and orderly stop.
     pub(crate) async fn stop(&mut self) -> Result<()> {
         match self.child.take() {
-            Some(child) => child.stop(Signal::SIGINT, STOP_WITHIN).await,
+            Some(child) => child.stop(Signal::SIGINT, STOP_WITHIN).await.map(drop),
             None => Ok(()),
         }
     }
@@ -146,6 +154,24 @@ impl Postgres {
         if let Some(child) = self.child.take() {
             child.kill();
         }
+    }
+
+    /// Sends a signal to it and each of its processes.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(child) = &self.child {
+            child.signal_all(signal);
+        }
+    }
+
+    /// Whether a signal holds it.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.child.as_ref().is_some_and(Child::is_asleep)
+    }
+
+    /// Whether nobody answers on its port any more.
+    pub(crate) async fn refuses(&self) -> bool {
+        let address = ("127.0.0.1", self.port);
+        tokio::net::TcpStream::connect(address).await.is_err()
     }
 
     /// Starts it if it has ended by itself.
@@ -159,6 +185,12 @@ impl Postgres {
         }
         self.child = None;
         self.start().await
+    }
+
+    /// How often its log says this.
+    pub(crate) fn complaints(&self, of: &str) -> Result<usize> {
+        let log = fs::read(self.dir.join("log"))?;
+        Ok(String::from_utf8_lossy(&log).matches(of).count())
     }
 
     /// Where the roles find it.
@@ -235,7 +267,10 @@ impl Postgres {
     /// Makes a standby the server.
     pub(crate) async fn promote(&self) -> Result<()> {
         let superuser = self.superuser("postgres").await?;
-        superuser.query("SELECT pg_promote(true, 30)", &[]).await?;
+        let row = superuser
+            .query_one("SELECT pg_promote(true, 30)", &[])
+            .await?;
+        ensure!(row.get::<_, bool>(0), "the standby does not take over");
         Ok(())
     }
 

@@ -153,7 +153,7 @@ impl RabbitMq {
     /// Its orderly stop.
     pub(crate) async fn stop(&mut self) -> Result<()> {
         match self.child.take() {
-            Some(child) => child.stop(Signal::SIGTERM, STOP_WITHIN).await,
+            Some(child) => child.stop(Signal::SIGTERM, STOP_WITHIN).await.map(drop),
             None => Ok(()),
         }
     }
@@ -165,10 +165,30 @@ impl RabbitMq {
         }
     }
 
-    /// Deletes all that it has stored. It must not run.
-    pub(crate) fn delete_data(&self) -> Result<()> {
+    /// Sends a signal to it and each of its processes.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(child) = &self.child {
+            child.signal_all(signal);
+        }
+    }
+
+    /// Whether a signal holds it.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.child.as_ref().is_some_and(Child::is_asleep)
+    }
+
+    /// Whether nobody answers on its port any more.
+    pub(crate) async fn refuses(&self) -> bool {
+        let address = ("127.0.0.1", self.amqp);
+        tokio::net::TcpStream::connect(address).await.is_err()
+    }
+
+    /// Deletes all that it has stored, and says how many files that were. It must not run.
+    pub(crate) fn delete_data(&self) -> Result<usize> {
+        let files = files(&self.data());
         fs::remove_dir_all(self.data()).context("cannot delete the broker's data")?;
-        folder(&self.data(), self.user.as_ref())
+        folder(&self.data(), self.user.as_ref())?;
+        Ok(files)
     }
 
     /// Its own command-line tool.
@@ -215,6 +235,16 @@ impl RabbitMq {
         ];
         pairs.map(|(key, value)| (key.to_owned(), value)).to_vec()
     }
+}
+
+/// How many files are below a folder.
+fn files(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let count = entries.map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => files(&entry.path()),
+        _ => 1,
+    });
+    count.sum()
 }
 
 /// A script of the newest release.
