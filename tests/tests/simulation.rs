@@ -7,7 +7,7 @@ use tests::simulation::{Coverage, Mix, Race, Setting, bugs, run};
 /// Worlds of the short campaign; the long one is `cargo run -p tests --bin simulate`.
 const SEEDS: u64 = 250;
 /// Races of payments against the end of their time; more: `simulate --races --seeds 1000`.
-const RACES: u64 = 1_000;
+const RACES: u64 = 10_000;
 /// A bug shows within so many worlds.
 const CAUGHT_WITHIN: u64 = 200;
 /// A bug that another protection covers does not show in so many.
