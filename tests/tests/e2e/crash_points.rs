@@ -1,5 +1,5 @@
 //! Roles that die at a named place, once at its first and once at its second passing: some of each kind.
-//! All of them: `cargo run -p tests --bin crash-points`.
+//! All of them: `./ops/faults crash-points`.
 
 use tests::world::crashes::{Stage, places};
 

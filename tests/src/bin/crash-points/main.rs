@@ -1,9 +1,14 @@
 //! `crash-points`: has roles die at every named place, at its first and at its second passing, with orders
 //! of every kind on their way, and judges what becomes of them.
 
+mod report;
+
 use clap::Parser;
+use report::Report;
 use std::{
     collections::VecDeque,
+    fmt,
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -20,16 +25,34 @@ struct Arguments {
     /// Only with orders of this version (1 or 2); none: of each version that comes by a place.
     #[arg(long)]
     order: Option<i16>,
+    /// Write a page of the results here.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Worlds side by side.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
 }
 
 /// Where to die: at this passing of this place, with orders of this version.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Death {
     place: String,
-    passing: u64,
     version: i16,
+    passing: u64,
+}
+
+/// What became of it.
+type Ended = (Death, Result<Hit, String>);
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            place,
+            version,
+            passing,
+        } = self;
+        write!(f, "{place}:{passing} order@{version}")
+    }
 }
 
 type Deaths = Arc<Mutex<VecDeque<Death>>>;
@@ -62,69 +85,86 @@ async fn run() -> ExitCode {
     let (begun, count) = (Instant::now(), all.len());
     let left: Deaths = Arc::new(Mutex::new(all));
     let jobs = (0..arguments.jobs.max(1)).map(|_| spawn_local(job(Arc::clone(&left))));
-    let mut failed = 0;
+    let (mut ended, mut broken) = (Vec::new(), 0);
     for job in jobs.collect::<Vec<_>>() {
-        failed += job.await.unwrap_or(1);
+        match job.await {
+            Ok((of_job, struck)) => {
+                ended.extend(of_job);
+                broken += struck;
+            }
+            Err(_) => broken += 1,
+        }
     }
+    let report = Report::of(ended);
+    let failed = report.failed() + broken;
     say(&format!(
-        "{count} places and passings, {failed} failed, {:.0} s",
+        "{count} deaths, {failed} failed, {:.0} s",
         begun.elapsed().as_secs_f64()
     ));
+    if let Some(file) = &arguments.report
+        && let Err(error) = std::fs::write(file, report.page())
+    {
+        say(&format!(
+            "FAILED  {} cannot be written: {error}",
+            file.display()
+        ));
+        return ExitCode::FAILURE;
+    }
     match failed {
         0 if count > 0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }
 
-/// Takes places until none is left; returns how many failed. After a failure the next has a new world.
-async fn job(left: Deaths) -> usize {
-    let mut failed = 0;
-    let mut stage = None;
+/// Takes deaths until none is left; returns what became of each, and how many worlds were found broken at
+/// their end. After a failure the next death has a new world.
+async fn job(left: Deaths) -> (Vec<Ended>, usize) {
+    let (mut ended, mut broken) = (Vec::new(), 0);
+    let mut stage: Option<Stage> = None;
     loop {
         let next = left
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop_front();
-        let Some(Death {
-            place,
-            passing,
-            version,
-        }) = next
-        else {
+        let Some(death) = next else {
             break;
         };
         let mut ready = match stage.take() {
-            Some(stage) if Stage::version(&stage) == version => stage,
-            Some(other) => {
-                failed += struck(other).await;
-                Stage::set(version).await
+            Some(stage) if stage.version() == death.version => stage,
+            other => {
+                if let Some(other) = other {
+                    broken += struck(other).await;
+                }
+                Stage::set(death.version).await
             }
-            None => Stage::set(version).await,
         };
-        let name = format!("{place}:{passing} order@{version}");
-        let begun = Instant::now();
+        let (name, begun) = (death.to_string(), Instant::now());
+        let (place, passing) = (death.place.clone(), death.passing);
         let hit = spawn_local(async move {
             let hit = Box::pin(ready.hit(&place, passing)).await;
             (ready, hit)
         });
-        match hit.await {
-            Ok((same, Hit { rounds, recovery })) => {
+        let result = match hit.await {
+            Ok((same, hit)) => {
                 stage = Some(same);
-                let (took, back) = (begun.elapsed().as_secs_f64(), recovery.as_secs_f64());
+                let (took, back) = (begun.elapsed().as_secs_f64(), hit.recovery.as_secs_f64());
                 say(&format!(
-                    "ok      {name:<50} rounds {rounds}  at rest after {back:>4.1} s  in all {took:>4.1} s"
+                    "ok      {name:<50} rounds {}  at rest after {back:>4.1} s  in all {took:>4.1} s",
+                    hit.rounds
                 ));
+                Ok(hit)
             }
             Err(error) => {
-                failed += 1;
                 say(&format!("FAILED  {name}: {error}"));
+                Err(error.to_string())
             }
-        }
+        };
+        ended.push((death, result));
     }
     if let Some(stage) = stage {
-        failed += struck(stage).await;
+        broken += struck(stage).await;
     }
-    failed
+    (ended, broken)
 }
 
 /// Judges a whole world at its end: 1 when it fails.
