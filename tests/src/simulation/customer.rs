@@ -64,6 +64,8 @@ pub(super) struct Payment {
     pub(super) before: Stand,
     /// What was given back.
     pub(super) refunded_minor: i64,
+    /// What is on its way back.
+    pub(super) pending_minor: i64,
 }
 
 impl Payment {
@@ -94,6 +96,8 @@ pub(super) struct Order {
     pub(super) event_cancelled: bool,
     /// The provider refuses to give its money back.
     pub(super) refund_refused: bool,
+    /// It takes its time to give the money back: a refund is pending until somebody has asked for it.
+    pub(super) refund_pends: bool,
     /// The buyer's address is none.
     pub(super) mail_refused: bool,
     /// Somebody has stopped its saga, and is to let it go on.
@@ -157,8 +161,7 @@ impl Order {
         placed_at: i64,
         calm: bool,
         offers: &[OfferId],
-        ends: u32,
-        refuses: u32,
+        [ends, refuses, pends]: [u32; 3],
     ) -> Self {
         let mut items: Vec<ItemView> = Vec::new();
         let first = rng.below(offers.len());
@@ -216,6 +219,7 @@ impl Order {
             ends_at,
             event_cancelled: rng.chance(200),
             refund_refused: rng.chance(refuses),
+            refund_pends: rng.chance(pends),
             mail_refused: rng.chance(100),
             paused: false,
             calm,

@@ -242,6 +242,9 @@ impl World {
         ) {
             self.coverage.fault(Fault::RefundRefused);
         }
+        if matches!(&response, Response::Refund(Ok(refund)) if refund.status == "pending") {
+            self.coverage.fault(Fault::RefundPends);
+        }
         tell!(
             self,
             Some(order),
@@ -326,6 +329,7 @@ impl World {
 fn refused(request: &Request, why: Classified) -> Response {
     match request {
         Request::Refund(..) => Response::Refund(Err(why)),
+        Request::Refunds(_) => Response::Refunds(Err(why)),
         _ => Response::Intent(Err(why)),
     }
 }

@@ -77,6 +77,8 @@ faults! {
     AuthorisationEnds = "an authorisation ends", 400;
     /// It refuses to give money back, for good.
     RefundRefused = "a refund is refused", 2500;
+    /// It takes a refund as pending.
+    RefundPends = "a refund is pending", 2500;
     /// A mail server is away.
     MailAway = "the mail server is away", 2000;
     /// An operator stops a saga for a while.

@@ -98,6 +98,8 @@ impl Judge {
         let blame = match write.applied.last() {
             Some(one) if one.log.cursor.is_some_and(|c| c.kind == StepKind::Undo) => "honest-end",
             Some(one) if one.log.input == InputKind::End => "every-end-undoes",
+            // Its own ledger knows that it was done, and refuses the same command.
+            Some(one) if one.log.outcome == Some(Outcome::Rejected) => "effects-once",
             Some(one) if one.log.outcome != Some(Outcome::Done) => "unknown-is-a-result",
             _ => "money-iff-ticket",
         };
@@ -150,8 +152,9 @@ impl Judge {
             self.fail("bounded-work", order, what);
         }
         if let Some(undo) = next.cursor.filter(|cursor| cursor.kind == StepKind::Undo) {
-            // One that was under way when a person had others tried again ends first.
-            let is_new = next.seq != before.seq;
+            // One that was under way when a person had others tried again ends first, whatever tries it takes.
+            let same = |was: saga::Cursor| was.kind == StepKind::Undo && was.step == undo.step;
+            let is_new = next.seq != before.seq && !before.cursor.is_some_and(same);
             let open = next.maybe_in_force.without(next.failed_undo);
             let last = definition.last_of(open);
             if is_new && last.is_some_and(|last| last.number != undo.step) {

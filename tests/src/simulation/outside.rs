@@ -16,13 +16,15 @@ use std::{rc::Rc, sync::Arc};
 impl World {
     pub(super) fn place(&mut self) {
         let number = self.orders.len();
-        let (ends, refuses) = (
-            self.mix.of(Fault::CustomerEnds),
-            self.mix.of(Fault::RefundRefused),
-        );
+        let often = [
+            Fault::CustomerEnds,
+            Fault::RefundRefused,
+            Fault::RefundPends,
+        ]
+        .map(|fault| self.mix.of(fault));
         // Whoever stalls when nothing goes wrong any more has still to wake up.
         let calm = self.healed_at.is_some_and(|at| self.now >= at);
-        let mut order = Order::draw(&mut self.rng, self.now, calm, &self.offers, ends, refuses);
+        let mut order = Order::draw(&mut self.rng, self.now, calm, &self.offers, often);
         if self.race.is_some() {
             order.calm = false; // its time may end first
             order.fraud = Fraud::Accept;

@@ -14,8 +14,8 @@ use workers::{
     pay::{
         flow::{Limits, OutsideIds, Provider},
         stripe::{
-            ApiError, CaptureMethod, Charge, Classified, Expandable, Intent, IntentId, NewIntent,
-            NextAction, Refund, Status,
+            ApiError, CaptureMethod, Charge, Classified, Expandable, Intent, IntentId, Metadata,
+            NewIntent, NextAction, Refund, Status,
         },
     },
 };
@@ -35,6 +35,8 @@ pub(super) enum Request {
     Retrieve(usize),
     /// Give it back.
     Refund(usize, i64),
+    /// Say what was given back.
+    Refunds(usize),
     /// Store its id in the ledger.
     Store(String),
     /// Take from the card's limit.
@@ -52,6 +54,8 @@ pub(super) enum Response {
     Intent(Result<Box<Intent>, Classified>),
     /// Of a refund.
     Refund(Result<Refund, Classified>),
+    /// Of all of a payment.
+    Refunds(Result<Vec<Refund>, Classified>),
     /// Of the ledger; `None`: it cannot be written.
     Stored(Option<bool>),
     /// Of the limits.
@@ -133,6 +137,13 @@ impl Provider for Port {
             _ => Err(Classified::Ambiguous),
         }
     }
+
+    async fn refunds(&self, id: &IntentId) -> Result<Vec<Refund>, Classified> {
+        match self.ask(Request::Refunds(place(id))).await {
+            Response::Refunds(answer) => answer,
+            _ => Err(Classified::Ambiguous),
+        }
+    }
 }
 
 impl Limits for Port {
@@ -190,6 +201,7 @@ pub(super) fn receive(order: &mut Order, request: &Request, lapse: Option<Lapse>
             Response::Intent(shown.ok_or(Classified::Missing))
         }
         Request::Refund(at, minor) => Response::Refund(refund(order, *at, *minor)),
+        Request::Refunds(at) => Response::Refunds(refunds(order, *at)),
         _ => Response::Given,
     }
 }
@@ -209,6 +221,7 @@ fn create(
             stand: Stand::New,
             before: Stand::New,
             refunded_minor: 0,
+            pending_minor: 0,
         });
     }
     let at = order.payments.len() - 1;
@@ -269,7 +282,7 @@ fn cancel(order: &mut Order, at: usize) -> Result<Box<Intent>, Classified> {
 
 fn refund(order: &mut Order, at: usize, minor: i64) -> Result<Refund, Classified> {
     let total = order.view.total.amount_minor;
-    let refused = order.refund_refused;
+    let (refused, pends) = (order.refund_refused, order.refund_pends);
     let payment = order.payments.get_mut(at).ok_or(Classified::Missing)?;
     if payment.stand != Stand::Captured {
         return Err(Classified::OtherState(None));
@@ -277,15 +290,33 @@ fn refund(order: &mut Order, at: usize, minor: i64) -> Result<Refund, Classified
     if refused {
         return Err(Classified::NotRefundable("charge_disputed"));
     }
-    if payment.refunded_minor + minor > total {
+    if payment.refunded_minor + payment.pending_minor + minor > total {
         return Err(Classified::AlreadyRefunded);
     }
-    payment.refunded_minor += minor;
-    Ok(Refund {
+    if pends {
+        payment.pending_minor += minor;
+    } else {
+        payment.refunded_minor += minor;
+    }
+    Ok(back(minor, pends))
+}
+
+/// The refunds as they are; one that was pending arrives thereafter.
+fn refunds(order: &mut Order, at: usize) -> Result<Vec<Refund>, Classified> {
+    let payment = order.payments.get_mut(at).ok_or(Classified::Missing)?;
+    let pending = std::mem::take(&mut payment.pending_minor);
+    let listed = [(pending, true), (payment.refunded_minor, false)];
+    payment.refunded_minor += pending;
+    let there = listed.into_iter().filter(|(minor, _)| *minor > 0);
+    Ok(there.map(|(minor, pends)| back(minor, pends)).collect())
+}
+
+fn back(amount: i64, pends: bool) -> Refund {
+    Refund {
         id: "re_1".to_owned(),
-        status: "succeeded".to_owned(),
-        amount: minor,
-    })
+        status: if pends { "pending" } else { "succeeded" }.to_owned(),
+        amount,
+    }
 }
 
 impl Payment {
@@ -331,7 +362,10 @@ fn show(order: &Order, at: usize, stale: bool) -> Option<Intent> {
         amount_received: captured,
         currency: "eur".to_owned(),
         payment_method: Some(Expandable::Object(fingerprint)),
+        created: 0,
+        metadata: Metadata::default(),
         latest_charge: Some(Expandable::Object(Charge {
+            created: 0,
             amount_refunded: payment.refunded_minor,
         })),
         next_action: (stand == Stand::Challenged).then_some(NextAction {

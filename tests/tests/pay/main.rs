@@ -7,6 +7,7 @@ mod authentication;
 mod authorised;
 mod capture;
 mod desk;
+mod refunds;
 
 use contract::{Outcome, StepKind};
 use desk::{Desk, FAULTS, Fault};

@@ -7,7 +7,7 @@ use crate::{
     pay::{
         decide::captured_exactly,
         flow::{OutsideIds, Provider},
-        give_back::{attempt_key, give_back},
+        give_back::{attempt_key, give_back, told},
         say::{missing, not_yet, overtaken, retry},
         stripe::{Classified, Intent, IntentId, Status},
     },
@@ -110,7 +110,7 @@ impl<P: Provider + Sync> Flow<'_, P> {
             Ok(intent) => match intent.status {
                 Status::Succeeded => {
                     let key = attempt_key(&self.claim.command);
-                    give_back(self.provider, &key, &intent).await
+                    give_back(self.provider, &key, &intent, told(self.claim)).await
                 }
                 Status::Processing => not_yet(),
                 _ => Verdict::done(),

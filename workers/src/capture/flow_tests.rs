@@ -95,6 +95,10 @@ impl Provider for OneIntent {
         Ok(self.show())
     }
 
+    async fn refunds(&self, _: &IntentId) -> Result<Vec<Refund>, Classified> {
+        Ok(Vec::new())
+    }
+
     async fn refund(&self, _: &str, _: &IntentId, minor: i64) -> Result<Refund, Classified> {
         self.note(&format!("refund {minor}"));
         Ok(Refund {

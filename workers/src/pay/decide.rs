@@ -1,6 +1,6 @@
 //! What to do with an intent as it stands. Pure.
 
-use super::stripe::{CaptureMethod, Intent, Status, refusal_of};
+use super::stripe::{CaptureMethod, Intent, Refund, Status, refusal_of};
 use contract::{Money, Refusal};
 use serde_json::{Value, json};
 
@@ -91,9 +91,46 @@ fn waiting(intent: &Intent, redirect_url: Option<&str>) -> Value {
     })
 }
 
-/// What is still to be given back of a captured intent, in minor units.
-pub(super) fn to_refund_minor(intent: &Intent) -> i64 {
-    (intent.amount_received - intent.refunded_minor().unwrap_or(0)).max(0)
+/// What an undo does with an intent that has captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Back {
+    /// Everything is back with the customer.
+    Done,
+    /// A refund is on its way: it may arrive, or fail.
+    OnItsWay,
+    /// This refund (its id) failed, and nobody was told of it yet.
+    Failed(String),
+    /// So much is to be given back, in minor units.
+    Refund(i64),
+}
+
+/// What to do about a captured intent with these refunds, newest first. `told` is the last refusal that was
+/// recorded of the undo: a refund that failed is told once, and when somebody has it tried again there is a
+/// new one.
+pub(super) fn back(intent: &Intent, refunds: &[Refund], told: Option<&str>) -> Back {
+    let sum = |statuses: &[&str]| -> i64 {
+        let these = refunds
+            .iter()
+            .filter(|refund| statuses.contains(&&*refund.status));
+        these.map(|refund| refund.amount).sum()
+    };
+    let on_its_way = sum(&["pending", "requires_action"]);
+    let left = intent.amount_received - sum(&["succeeded"]) - on_its_way;
+    if left <= 0 {
+        return if on_its_way > 0 {
+            Back::OnItsWay
+        } else {
+            Back::Done
+        };
+    }
+    let newest_failed = refunds
+        .iter()
+        .find(|refund| matches!(&*refund.status, "failed" | "canceled"))
+        .filter(|refund| !told.is_some_and(|told| told.contains(&refund.id)));
+    match newest_failed {
+        Some(refund) => Back::Failed(refund.id.clone()),
+        None => Back::Refund(left),
+    }
 }
 
 #[cfg(test)]
@@ -216,11 +253,37 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_back_is_not_given_back_again() {
-        let of = |refunded: i64| {
-            let more = json!({"amount_received": 500, "latest_charge": {"id": "ch_1", "amount_refunded": refunded}});
-            to_refund_minor(&intent("succeeded", &more))
+    fn what_is_given_back_is_what_arrived() {
+        let captured = intent("succeeded", &json!({"amount_received": 500}));
+        let of = |refunds: &[(&str, &str, i64)], told: Option<&str>| {
+            let refunds: Vec<Refund> = refunds
+                .iter()
+                .map(|(id, status, amount)| Refund {
+                    id: (*id).to_owned(),
+                    status: (*status).to_owned(),
+                    amount: *amount,
+                })
+                .collect();
+            back(&captured, &refunds, told)
         };
-        assert_eq!([of(0), of(200), of(500), of(501)], [500, 300, 0, 0]);
+        let failed = |id: &str| Back::Failed(id.to_owned());
+        assert_eq!(of(&[], None), Back::Refund(500));
+        assert_eq!(of(&[("re_1", "succeeded", 200)], None), Back::Refund(300));
+        assert_eq!(of(&[("re_1", "succeeded", 500)], None), Back::Done);
+        assert_eq!(of(&[("re_1", "pending", 500)], None), Back::OnItsWay);
+        assert_eq!(
+            of(&[("re_1", "requires_action", 500)], None),
+            Back::OnItsWay
+        );
+        let half = [("re_2", "pending", 300), ("re_1", "succeeded", 200)];
+        assert_eq!(of(&half, None), Back::OnItsWay);
+        // A failure is told once; whoever has it tried again gets a new refund, and its own failure.
+        let one = [("re_1", "failed", 500)];
+        assert_eq!(of(&one, None), failed("re_1"));
+        assert_eq!(of(&one, Some("The refund re_1 failed.")), Back::Refund(500));
+        let two = [("re_2", "failed", 500), ("re_1", "failed", 500)];
+        assert_eq!(of(&two, Some("The refund re_1 failed.")), failed("re_2"));
+        let better = [("re_2", "succeeded", 500), ("re_1", "failed", 500)];
+        assert_eq!(of(&better, None), Back::Done);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     decide::{Next, next},
-    give_back::{attempt_key, give_back},
+    give_back::{attempt_key, give_back, told},
     say::{self, Known, capture_method, known, missing, not_yet, overtaken, retry},
     stripe::{Classified, Intent, IntentId, NewIntent, Refund, Status},
 };
@@ -65,6 +65,12 @@ pub trait Provider {
         id: &IntentId,
         amount_minor: i64,
     ) -> impl Future<Output = Result<Refund, Classified>> + Send;
+
+    /// The refunds of an intent, newest first.
+    fn refunds(
+        &self,
+        id: &IntentId,
+    ) -> impl Future<Output = Result<Vec<Refund>, Classified>> + Send;
 }
 
 /// The limits per card.
@@ -369,7 +375,10 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
         match self.provider.retrieve(id).await {
             Ok(intent) => match intent.status {
                 Status::Canceled => Verdict::done(),
-                Status::Succeeded => give_back(self.provider, &self.attempt_key(), &intent).await,
+                Status::Succeeded => {
+                    let told = told(self.claim);
+                    give_back(self.provider, &self.attempt_key(), &intent, told).await
+                }
                 _ => not_yet(),
             },
             Err(error) => retry(&error),

@@ -48,6 +48,10 @@ impl Provider for Forgetful {
         })
     }
 
+    async fn refunds(&self, _: &IntentId) -> Result<Vec<Refund>, Classified> {
+        Ok(Vec::new())
+    }
+
     async fn refund(&self, _: &str, _: &IntentId, minor: i64) -> Result<Refund, Classified> {
         self.refunded.fetch_add(minor, Ordering::Relaxed);
         Ok(Refund {

@@ -39,6 +39,11 @@
 //!   done; unconfirmed is tried again (the same intent, so it charges once even if the lost request
 //!   is still on its way); if it cannot be read either, the next attempt reads it first. An attempt
 //!   that never comes is the saga's `unknown`.
+//! - **A refund is pending.** It may still fail, so nothing is said to be given back until it has
+//!   succeeded: the undo is tried again within its (long) budget, and each attempt asks for the refunds
+//!   that there are. One that failed is a failed undo, and a person is asked; when he has it tried again
+//!   there is a new refund. A refund that *succeeded* and fails after all, days later, finds no saga any
+//!   more; `guichet reconcile` finds the money.
 //! - **The answer to a cancel or a refund is lost.** The intent is read by the next attempt, and what
 //!   is still missing is done: a refund is for what is not refunded yet, and the provider refuses more
 //!   than was captured.

@@ -67,6 +67,20 @@ pub(crate) fn not_yet() -> Verdict {
     )
 }
 
+/// The money is on its way back, or may be: whether it arrives is not known yet.
+pub(super) fn refund_pending() -> Verdict {
+    Verdict::retry("refund_pending", "The money is on its way back.")
+}
+
+/// The money did not arrive: work for a person. The text names the refund, so that the next undo knows
+/// that he was told of it.
+pub(super) fn refund_failed(refund: &str) -> Verdict {
+    Verdict::rejected(
+        "refund_failed",
+        &format!("The money could not be given back: the refund {refund} failed."),
+    )
+}
+
 /// Nothing is said about the effect: the next attempt looks at the intent first.
 pub(crate) fn retry(error: &Classified) -> Verdict {
     let (code, message) = match error {

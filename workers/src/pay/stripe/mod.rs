@@ -7,12 +7,14 @@
 //! once follows from one intent per order, whose id is in the ledger before it is confirmed.
 
 mod classify;
+mod list;
 mod model;
 
 pub use classify::{Answer, Classified, Operation, classify, refusal_of};
+pub use list::Page;
 pub use model::{
-    ApiError, Card, Charge, Expandable, Intent, IntentId, NextAction, PaymentMethod, RedirectToUrl,
-    Refund, Status,
+    ApiError, Card, Charge, Expandable, Intent, IntentId, Metadata, NextAction, PaymentMethod,
+    RedirectToUrl, Refund, Status,
 };
 
 use super::flow::Provider;
@@ -39,8 +41,8 @@ pub const API_VERSION: &str = "2025-09-30.clover";
 /// How many keys one request may use to get past answers that are stored with a key.
 pub const GENERATIONS_MAX: u32 = 4;
 
-/// No answer is read beyond this; an intent with everything expanded has about 8 KiB.
-const BODY_MAX_BYTES: usize = 256 * 1024;
+/// No answer is read beyond this; an intent with everything expanded has about 8 KiB, and a page has 100.
+const BODY_MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// How long an idle connection is kept. Below the provider's own time-out: a connection that it closes
 /// at the moment of our POST costs an ambiguous answer.
@@ -252,7 +254,7 @@ impl Client {
     }
 
     /// Gives back a part of what an intent captured. The provider never gives back more than that,
-    /// whatever it is asked.
+    /// whatever it is asked. The refund may be pending, see [`Refund::status`].
     ///
     /// # Errors
     /// As [`Self::create`].
@@ -452,6 +454,10 @@ impl Provider for Client {
         amount_minor: i64,
     ) -> Result<Refund, Classified> {
         Self::refund(self, key, id, amount_minor).await
+    }
+
+    async fn refunds(&self, id: &IntentId) -> Result<Vec<Refund>, Classified> {
+        Self::refunds(self, id).await
     }
 }
 

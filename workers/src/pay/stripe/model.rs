@@ -67,6 +67,12 @@ pub struct Intent {
     /// What was captured, in minor units.
     #[serde(default)]
     pub amount_received: i64,
+    /// When it was made, in seconds since 1970.
+    #[serde(default)]
+    pub created: i64,
+    /// What its maker noted: the order.
+    #[serde(default)]
+    pub metadata: Metadata,
     /// Lower-case code of ISO 4217.
     pub currency: String,
     /// The payment method, if one is attached.
@@ -102,6 +108,14 @@ impl Intent {
             Expandable::Id(_) => None,
         }
     }
+}
+
+/// What is noted with an intent.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Metadata {
+    /// The order that it is for.
+    #[serde(default)]
+    pub order_id: Option<String>,
 }
 
 /// Where an intent is in its life.
@@ -156,6 +170,9 @@ pub struct Card {
 /// A charge.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Charge {
+    /// When it was made, in seconds since 1970.
+    #[serde(default)]
+    pub created: i64,
     /// What was given back, in minor units.
     #[serde(default)]
     pub amount_refunded: i64,
@@ -181,7 +198,8 @@ pub struct RedirectToUrl {
 pub struct Refund {
     /// Its id (`re_…`).
     pub id: String,
-    /// `succeeded`, `pending`, `requires_action`, `failed` or `canceled`.
+    /// `succeeded`; `pending` or `requires_action`, from which it may still fail; `failed` or `canceled`.
+    /// Even `succeeded` may become `failed` when the customer's bank sends the money back days later.
     pub status: String,
     /// What is given back, in minor units.
     pub amount: i64,
