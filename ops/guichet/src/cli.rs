@@ -7,7 +7,9 @@ use clap_complete::Shell;
 
 use crate::{
     config::CONFIG_VARIABLE,
-    operator::{act, attention, audit, catalogue::Load, review, saga, versions},
+    operator::{
+        act, attention, audit, catalogue::Load, reconcile::Reconcile, review, saga, versions,
+    },
     output::Format,
     roles::worker::Name,
     up::Up,
@@ -89,6 +91,8 @@ pub(crate) enum Command {
     Audit(Audit),
     /// Ask the live database whether each promise holds; only reads
     Check,
+    /// Hold the payment provider's list against our orders, and tell every difference
+    Reconcile(Reconcile),
     /// What is configured
     #[command(subcommand)]
     Config(Config),

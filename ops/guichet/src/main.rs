@@ -131,6 +131,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Builder::new_multi_thread(),
             operator::check::run(file, format),
         ),
+        Command::Reconcile(args) => on(
+            Builder::new_multi_thread(),
+            operator::reconcile::run(file, format, args),
+        ),
         Command::Config(Config::Print) => operator::config_print::run(file, format),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -340,7 +340,11 @@ fn environment(ground: &Ground, gateway: u16, psp: u16) -> BTreeMap<String, Stri
 }
 
 /// The binary of the same build as the tests.
-pub(super) fn binary() -> PathBuf {
+///
+/// # Panics
+/// When it is missing.
+#[must_use]
+pub fn binary() -> PathBuf {
     let program = std::env::current_exe().expect("this program has a file");
     let folder = program.parent().expect("in a folder");
     // A test stands in target/PROFILE/deps, a program beside the binary.

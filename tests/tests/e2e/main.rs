@@ -14,6 +14,7 @@ mod outage;
 mod outside;
 mod poison;
 mod provider_away;
+mod reconcile;
 mod troubles;
 mod versions;
 mod watched;

@@ -95,7 +95,7 @@ impl Config {
     ///
     /// # Errors
     /// See [`SetupError`].
-    pub(crate) fn client(&self) -> Result<Client, SetupError> {
+    pub fn client(&self) -> Result<Client, SetupError> {
         Ok(Client::new(&self.settings()?, self.secret_key.expose())?)
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod check;
 pub(crate) mod config_print;
 mod intervention;
 pub(crate) mod migrate;
+pub(crate) mod reconcile;
 pub(crate) mod release;
 pub(crate) mod review;
 pub(crate) mod saga;

@@ -90,6 +90,16 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// When its newest charge was made, in seconds since 1970; `None` when there is none, or it is not
+    /// expanded.
+    #[must_use]
+    pub fn charged_at(&self) -> Option<i64> {
+        match self.latest_charge.as_ref()? {
+            Expandable::Object(charge) => Some(charge.created),
+            Expandable::Id(_) => None,
+        }
+    }
+
     /// The fingerprint of the card, when the payment method is expanded.
     #[must_use]
     pub fn fingerprint(&self) -> Option<&str> {
