@@ -7,6 +7,9 @@ use contract::{
     planted::{self, Bug, planted},
 };
 
+/// How often the outside is asked at most once it was said to have done what is waited for.
+const LOOKS_MAX: i16 = 8;
+
 /// Whether a new phase begins (with time of its own) or the running one goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Budget {
@@ -34,9 +37,10 @@ impl<'a> Draft<'a> {
             (StepKind::Undo, Outcome::Rejected) => self.undo_failed(step),
             (StepKind::Do | StepKind::Probe, Outcome::Done) => self.step_done(step),
             (StepKind::Do | StepKind::Probe, Outcome::Rejected) => self.step_rejected(step, code),
-            (StepKind::Do | StepKind::Probe, Outcome::Waiting) if step.waiting.is_some() => {
-                self.wait(step);
+            (StepKind::Probe, Outcome::Waiting) if step.waiting.is_some() => {
+                self.still_waits(step, cursor);
             }
+            (StepKind::Do, Outcome::Waiting) if step.waiting.is_some() => self.wait(step),
             (StepKind::Do, Outcome::Unknown) => self.unknown(step, cursor, reply),
             // The command was too old to begin with: it proves nothing and burns no attempt.
             (_, Outcome::Retry) if code == Some("expired") && !self.budget_passed() => {
@@ -206,6 +210,17 @@ impl<'a> Draft<'a> {
         self.next.wake_at = self.next.wake_at.map(|expires| expires.min(at));
     }
 
+    /// Something was said to have happened, and whoever was asked does not show it: he may show what was
+    /// true a moment ago. There may be no second word of it, so he is asked again a few times.
+    fn still_waits(&mut self, step: &StepDefinition, cursor: Cursor) {
+        self.wait(step);
+        if self.next.state == State::Waiting && cursor.attempt < LOOKS_MAX {
+            let pause = step.probe_policy.delay_ms(cursor.attempt, self.now.seed);
+            let at = self.now.ms.saturating_add(pause);
+            self.next.wake_at = self.next.wake_at.map(|expires| expires.min(at));
+        }
+    }
+
     fn retry(&mut self, step: &'a StepDefinition, cursor: Cursor, reply: &ReplyInput) {
         if cursor.kind != StepKind::Undo && self.next.reason.is_some() {
             return self.compensate(Refusal::StepFailed.code());
@@ -268,7 +283,12 @@ impl<'a> Draft<'a> {
     fn wait_expired(&mut self, step: &'a StepDefinition) {
         match (step.probe_mode, &step.waiting) {
             // It may have happened without our hearing of it: ask once before undoing.
-            (ProbeMode::Read, _) => self.command(step, StepKind::Probe, 1, Budget::Fresh),
+            (ProbeMode::Read, _) => {
+                let looked = self.next.cursor.filter(|one| one.kind == StepKind::Probe);
+                let looked = looked.filter(|one| self.waits_on(step) && one.attempt < LOOKS_MAX);
+                let attempt = looked.map_or(1, |one| one.attempt + 1);
+                self.command(step, StepKind::Probe, attempt, Budget::Fresh);
+            }
             (ProbeMode::Redo, Some(waiting)) => self.compensate(waiting.expired.code()),
             (ProbeMode::Redo, None) => self.compensate(Refusal::StepFailed.code()),
         }

@@ -273,6 +273,44 @@ fn a_look_that_finds_nobody_does_not_end_a_wait() {
     assert_eq!(ended.state, State::Compensating);
 }
 
+/// The provider says that the customer has done it, and shows for a while what was before.
+#[test]
+fn a_look_that_shows_nothing_yet_is_repeated_a_few_times() {
+    let (definition, paying) = order_at(2);
+    let told = reply(&paying, Outcome::Waiting, "");
+    let waiting = after(&definition, &paying, &told, T0);
+    let expiry = waiting.wake_at.expect("the wait has an end");
+    let nudge = Input::Signal {
+        step: 2,
+        kind: SignalKind::Nudge,
+    };
+    let mut saga = after(&definition, &waiting, &nudge, T0 + 1_000);
+    let (mut at, mut looks) = (T0 + 1_000, 1);
+    loop {
+        let nothing = reply(&saga, Outcome::Waiting, "");
+        saga = after(&definition, &saga, &nothing, at);
+        assert_eq!(saga.state, State::Waiting);
+        at = saga.wake_at.expect("it is looked at again");
+        if at == expiry {
+            break;
+        }
+        saga = after(&definition, &saga, &Input::Wake, at);
+        assert_eq!(saga.cursor.expect("a probe").kind, StepKind::Probe);
+        looks += 1;
+    }
+    assert_eq!(looks, 8);
+    // Then at the end of the wait, and once only.
+    let last = after(&definition, &saga, &Input::Wake, expiry);
+    assert_eq!(last.cursor.expect("a probe").attempt, 1);
+    let ended = after(
+        &definition,
+        &last,
+        &reply(&last, Outcome::Waiting, ""),
+        expiry,
+    );
+    assert_eq!(ended.state, State::Compensating);
+}
+
 #[test]
 fn a_review_waits_for_a_decision_and_its_time_does_not_count() {
     let (definition, checking) = order_at(1);
