@@ -64,6 +64,30 @@ impl Reader {
         Ok(self.client.query_one(sql, &[]).await?.get(0))
     }
 
+    /// How many sagas were born about so many seconds from now, by the ids that they were given.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn sagas_born_off(&self, seconds: i64) -> Result<i64, Error> {
+        self.made_off("SELECT id FROM sagas", seconds).await
+    }
+
+    /// How many answers of workers were made about so many seconds from now, by their ids.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn answers_made_off(&self, seconds: i64) -> Result<i64, Error> {
+        let answers = "SELECT message_id AS id FROM history WHERE input = 2";
+        self.made_off(answers, seconds).await
+    }
+
+    async fn made_off(&self, ids: &str, seconds: i64) -> Result<i64, Error> {
+        let at = |around: i64| format!("uuid7_floor(now() + interval '{} s')", seconds + around);
+        let (from, to) = (at(-120), at(120));
+        let sql = format!("SELECT count(*) FROM ({ids}) AS a WHERE id >= {from} AND id < {to}");
+        Ok(self.client.query_one(&sql, &[]).await?.get(0))
+    }
+
     /// How many orders have ended as they should.
     ///
     /// # Errors

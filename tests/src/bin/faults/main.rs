@@ -47,7 +47,7 @@ nothing, or a recovery took too long.
   ./ops/faults --only broker-data-deleted   one of them; with --seeds 20 twenty times, each another story
   ./ops/faults --only provider-away-ten-minutes
                                             a provider that is not there for ten minutes
-  ./ops/faults --seeds 3 --report tests/RESULTS.md
+  rm -f .guichet/faults/runs.jsonl; ./ops/faults --seeds 3 --report tests/RESULTS.md
                                             the page of results that is kept with the source"
 )]
 struct Arguments {
@@ -72,7 +72,14 @@ struct Arguments {
     /// Print the faults and what should be true whatever they do
     #[arg(long)]
     list: bool,
-    /// Write the results here, after each fault
+    /// Add each run to this file, as a line of JSON
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = ".guichet/faults/runs.jsonl"
+    )]
+    runs: PathBuf,
+    /// Write a page of all runs in that file here, after each fault
     #[arg(
         long,
         value_name = "FILE",
@@ -123,9 +130,10 @@ async fn all(arguments: &Arguments) -> Result<bool> {
         rate_per_s: arguments.rate,
         lasting: Duration::from_secs(arguments.seconds),
     };
-    let (mut results, mut well) = (Results::default(), true);
+    let results = Results::of(&arguments.runs, &commit(), &describe(arguments));
+    let mut well = true;
     let mut stage: Option<Stage> = None;
-    for (place, fault) in chosen.iter().enumerate() {
+    for fault in &chosen {
         for seed in arguments.seed..arguments.seed + arguments.seeds {
             say(&format!("{} (seed {seed})", fault.name));
             let began = std::time::Instant::now();
@@ -141,9 +149,21 @@ async fn all(arguments: &Arguments) -> Result<bool> {
                     Stage::build(&root, &binary, fault.setting).await
                 }
             };
-            let mut run = Run::prepare(ready?, seed, load).await?;
+            let run = match ready {
+                Ok(stage) => Run::prepare(stage, seed, load).await,
+                Err(error) => Err(error),
+            };
+            let mut run = match run {
+                Ok(run) => run,
+                Err(error) => {
+                    let (_, said) = results.add(fault, seed, &Err(error))?;
+                    say(&format!("    {said}"));
+                    well = false;
+                    continue;
+                }
+            };
             let outcome = run.play(fault).await;
-            let (right, said) = results.add(place, fault, seed, &outcome);
+            let (right, said) = results.add(fault, seed, &outcome)?;
             say(&format!(
                 "    {said} ({} s in all)",
                 began.elapsed().as_secs()
@@ -157,7 +177,7 @@ async fn all(arguments: &Arguments) -> Result<bool> {
                 run.stage.close(true).await?;
             }
         }
-        write(&results, arguments)?;
+        results.write(&arguments.report, &fault::all())?;
     }
     if let Some(stage) = stage {
         stage.close(arguments.keep).await?;
@@ -181,20 +201,17 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Fault>> {
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-fn write(results: &Results, arguments: &Arguments) -> Result<()> {
+fn commit() -> String {
     let git = Command::new("git")
         .args(["describe", "--always", "--dirty", "--abbrev=12"])
         .output();
-    let commit = git
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        .unwrap_or_default();
-    let load = format!(
-        "customers came for {} s at {} a second",
-        arguments.seconds, arguments.rate
-    );
-    if let Some(folder) = arguments.report.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(&arguments.report, results.page(&commit, &load))
-        .with_context(|| format!("cannot write {}", arguments.report.display()))
+    git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default()
+}
+
+fn describe(arguments: &Arguments) -> String {
+    format!(
+        "{} a second for {} s and as long as the fault lasts",
+        arguments.rate, arguments.seconds
+    )
 }

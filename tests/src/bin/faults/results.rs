@@ -1,139 +1,271 @@
 //! What came of all runs, for people: failures are shown as such.
+//!
+//! Each run is a line of a file; the page is made of all its lines, so that the whole can be run in parts,
+//! side by side or one after the other. Whoever wants a page of what he runs now deletes the file first.
 
-use crate::fault::Fault;
-use crate::run::Outcome;
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+use crate::{fault::Fault, run::Outcome};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-#[derive(Default)]
-struct Line {
-    hypothesis: &'static str,
-    seen: String,
-    limit: Duration,
-    runs: u32,
+/// Failures of one run that are told one by one.
+const TOLD_MAX: usize = 20;
+/// Failures of one fault on the page.
+const ON_PAGE_MAX: usize = 30;
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Record {
+    fault: String,
+    seed: u64,
+    commit: String,
+    load: String,
     orders: usize,
+    seen: String,
     failed: Vec<String>,
-    recovery: Duration,
-    rest: Duration,
-    slowest: Duration,
+    /// In seconds; none if it never came.
+    recovered_s: Option<f64>,
+    rest_s: Option<f64>,
+    slowest_s: Option<f64>,
 }
 
-/// The page.
-#[derive(Default)]
+/// All runs.
 pub(crate) struct Results {
-    lines: BTreeMap<usize, (&'static str, Line)>,
+    runs: PathBuf,
+    commit: String,
+    load: String,
 }
 
 impl Results {
-    /// Adds a run; answers whether all was well, and says it in one line.
-    pub(crate) fn add(
-        &mut self,
-        place: usize,
-        fault: &Fault,
-        seed: u64,
-        outcome: &anyhow::Result<Outcome>,
-    ) -> (bool, String) {
-        let (_, line) = self
-            .lines
-            .entry(place)
-            .or_insert_with(|| (fault.name, Line::default()));
-        (line.hypothesis, line.limit) = (fault.hypothesis, fault.recovery());
-        line.runs += 1;
-        let mut failed = Vec::new();
-        let mut said = String::new();
-        match outcome {
-            Err(error) => failed.push(format!("the run itself failed: {error:#}")),
-            Ok(outcome) => {
-                line.orders += outcome.orders;
-                line.seen.clone_from(&outcome.seen);
-                failed.extend(outcome.violations.iter().map(ToString::to_string));
-                match outcome.recovery {
-                    Some(took) => {
-                        line.recovery = line.recovery.max(took);
-                        if took > line.limit {
-                            failed.push(format!(
-                                "recovery took {:.1} s, at most {:?}",
-                                took.as_secs_f64(),
-                                line.limit
-                            ));
-                        }
-                    }
-                    None => failed.push("no recovery within 60 s".to_owned()),
-                }
-                match outcome.rest {
-                    Some(took) => line.rest = line.rest.max(took),
-                    None => failed.push("not everything came to rest in time".to_owned()),
-                }
-                let seconds = |time: Option<Duration>| {
-                    time.map_or("never".to_owned(), |time| {
-                        format!("{:.1} s", time.as_secs_f64())
-                    })
-                };
-                said = format!(
-                    "seen: {}\n    {} orders, recovered after {}, at rest after {}, the slowest order took {}",
-                    outcome.seen,
-                    outcome.orders,
-                    seconds(outcome.recovery),
-                    seconds(outcome.rest),
-                    seconds(outcome.slowest.as_ref().map(|slowest| slowest.took))
-                );
-                if let Some(slowest) = &outcome.slowest {
-                    line.slowest = line.slowest.max(slowest.took);
-                    if slowest.took > line.limit {
-                        let _ = write!(said, "\n    the slowest: {}", slowest.story);
-                    }
-                }
-            }
+    /// Those of a file of runs, to which those of this commit and load are added.
+    pub(crate) fn of(runs: &Path, commit: &str, load: &str) -> Self {
+        Self {
+            runs: runs.to_owned(),
+            commit: commit.to_owned(),
+            load: load.to_owned(),
         }
-        let well = failed.is_empty();
-        for one in failed.iter().take(20) {
-            let _ = write!(said, "\n    FAILED {one}");
-        }
-        if failed.len() > 20 {
-            let _ = write!(said, "\n    and {} more", failed.len() - 20);
-        }
-        line.failed
-            .extend(failed.into_iter().map(|one| format!("seed {seed}: {one}")));
-        (well, said)
     }
 
-    /// As Markdown.
-    pub(crate) fn page(&self, commit: &str, load: &str) -> String {
-        let mut page = format!(
-            "# What came of the fault runs\n\nWritten by `./ops/faults` at commit `{commit}`: {load}.\n\n\
-             *Recovered*: the longest time from the fault's end until every process was ready and somebody who came \
-             after it had his ticket confirmed. *At rest*: until every accepted order had ended or stood before a \
-             person, those too that came after the fault's end, waited for a reviewer or were given up by their \
-             customers. *Slowest*: the longest that an order took to its end, counted from the fault's end or its \
-             own beginning, without the time in which it waited for somebody. *Failures*: promises broken, and \
-             recoveries that took too long; each stands below the table.\n\n\
-             | fault | hypothesis | what was seen of it | runs | orders | failures | recovered (at most) | at rest | slowest |\n\
-             |---|---|---|---|---|---|---|---|---|\n"
-        );
-        for (name, line) in self.lines.values() {
-            let _ = writeln!(
-                page,
-                "| `{name}` | {} | {} | {} | {} | {} | {:.1} s ({} s) | {:.1} s | {:.1} s |",
-                line.hypothesis,
-                line.seen,
-                line.runs,
-                line.orders,
-                line.failed.len(),
-                line.recovery.as_secs_f64(),
-                line.limit.as_secs(),
-                line.rest.as_secs_f64(),
-                line.slowest.as_secs_f64()
-            );
+    /// Adds a run; answers whether all was well, and says it in a few lines.
+    pub(crate) fn add(
+        &self,
+        fault: &Fault,
+        seed: u64,
+        outcome: &Result<Outcome>,
+    ) -> Result<(bool, String)> {
+        let record = self.record(fault, seed, outcome);
+        if let Some(folder) = self.runs.parent() {
+            fs::create_dir_all(folder)?;
         }
-        for (name, line) in self
-            .lines
-            .values()
-            .filter(|(_, line)| !line.failed.is_empty())
-        {
-            let _ = writeln!(page, "\n## Failures of `{name}`\n");
-            for one in line.failed.iter().take(30) {
-                let _ = writeln!(page, "- {}", one.replace('\n', " "));
+        let line = serde_json::to_string(&record)? + "\n";
+        let mut file = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&self.runs)?;
+        file.write_all(line.as_bytes())
+            .with_context(|| format!("cannot write {}", self.runs.display()))?;
+        let slowest = outcome.as_ref().ok().and_then(|one| one.slowest.as_ref());
+        let story = slowest.filter(|slowest| slowest.took > fault.recovery());
+        let sold = outcome.as_ref().ok().and_then(|outcome| outcome.sold);
+        let mut said = format!(
+            "seen: {}\n    {} orders, recovered after {} (sold after {}), at rest after {}, the slowest order took {}",
+            record.seen,
+            record.orders,
+            seconds(record.recovered_s),
+            seconds(sold.map(|sold| sold.as_secs_f64())),
+            seconds(record.rest_s),
+            seconds(record.slowest_s),
+        );
+        if let Some(slowest) = story {
+            let _ = write!(said, "\n    the slowest: {}", slowest.story);
+        }
+        for one in record.failed.iter().take(TOLD_MAX) {
+            let _ = write!(said, "\n    FAILED {one}");
+        }
+        if record.failed.len() > TOLD_MAX {
+            let more = record.failed.len() - TOLD_MAX;
+            let _ = write!(said, "\n    and {more} more");
+        }
+        Ok((record.failed.is_empty(), said))
+    }
+
+    fn record(&self, fault: &Fault, seed: u64, outcome: &Result<Outcome>) -> Record {
+        let in_seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        let mut record = Record {
+            fault: fault.name.to_owned(),
+            seed,
+            commit: self.commit.clone(),
+            load: self.load.clone(),
+            orders: 0,
+            seen: "nothing".to_owned(),
+            failed: Vec::new(),
+            recovered_s: None,
+            rest_s: None,
+            slowest_s: None,
+        };
+        match outcome {
+            Err(error) => {
+                let failed = format!("the run itself failed: {error:#}");
+                record.failed.push(failed);
+            }
+            Ok(outcome) => {
+                record.orders = outcome.orders;
+                record.seen.clone_from(&outcome.seen);
+                record.recovered_s = in_seconds(outcome.recovery);
+                record.rest_s = in_seconds(outcome.rest);
+                record.slowest_s = in_seconds(outcome.slowest.as_ref().map(|one| one.took));
+                let broken = outcome.violations.iter().map(ToString::to_string);
+                record.failed.extend(broken);
+                let limit = fault.recovery();
+                match outcome.recovery {
+                    Some(took) if took > limit => record.failed.push(format!(
+                        "recovery took {:.1} s, at most {limit:?}",
+                        took.as_secs_f64()
+                    )),
+                    Some(_) => {}
+                    None => record.failed.push("no recovery within 60 s".to_owned()),
+                }
+                if outcome.rest.is_none() {
+                    let failed = "not everything came to rest in time".to_owned();
+                    record.failed.push(failed);
+                }
             }
         }
-        page
+        record
+    }
+
+    /// Writes the page of all runs, of these faults in this order.
+    pub(crate) fn write(&self, page: &Path, faults: &[Fault]) -> Result<()> {
+        let lines = fs::read_to_string(&self.runs).unwrap_or_default();
+        let records: Vec<Record> = lines
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()
+            .with_context(|| format!("{} is not of today", self.runs.display()))?;
+        if let Some(folder) = page.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(page, self::page(faults, &records))
+            .with_context(|| format!("cannot write {}", page.display()))
+    }
+}
+
+fn seconds(time: Option<f64>) -> String {
+    time.map_or("never".to_owned(), |time| format!("{time:.1} s"))
+}
+
+/// The longest, and `never` if one never came.
+fn longest(times: impl Iterator<Item = Option<f64>>) -> String {
+    let mut all = Some(0.0_f64);
+    for time in times {
+        all = all.zip(time).map(|(all, time)| all.max(time));
+    }
+    seconds(all)
+}
+
+fn listed<'a>(of: impl Iterator<Item = &'a str>) -> String {
+    let each: BTreeSet<&str> = of.collect();
+    each.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// As Markdown.
+fn page(faults: &[Fault], records: &[Record]) -> String {
+    let failed = records.iter().filter(|run| !run.failed.is_empty()).count();
+    let commits = listed(records.iter().map(|run| run.commit.as_str()));
+    let loads = listed(records.iter().map(|run| run.load.as_str()));
+    let ran = faults.iter().filter(|fault| of(fault, records).count() > 0);
+    let mut page = format!(
+        "# What came of the fault runs\n\nWritten by `./ops/faults`: {} runs of {} faults at {commits}, {failed} of them \
+         failed. Customers: {loads}.\n\n\
+         *Recovered*: the longest time from the fault's end until every process was ready and somebody who came \
+         after it had his ticket confirmed; in brackets what it may be. *At rest*: until every accepted order had \
+         ended or stood before a person, those too that came after the fault's end, waited for a reviewer or were \
+         given up by their customers. *Slowest*: the longest that an order took to its end, counted from the \
+         fault's end or its own beginning, without the time in which it waited for somebody. *Failed*: runs in \
+         which a promise was broken, the fault did nothing, or a time was exceeded; each stands below the table.\n\n\
+         | fault | hypothesis | what was seen of it | runs | failed | orders | recovered | at rest | slowest | commit |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
+        records.len(),
+        ran.count(),
+    );
+    for fault in faults {
+        let runs: Vec<&Record> = of(fault, records).collect();
+        let Some(last) = runs.last() else { continue };
+        let failed = runs.iter().filter(|run| !run.failed.is_empty()).count();
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {} | {failed} | {} | {} ({} s) | {} | {} | {} |",
+            fault.name,
+            fault.hypothesis,
+            last.seen,
+            runs.len(),
+            runs.iter().map(|run| run.orders).sum::<usize>(),
+            longest(runs.iter().map(|run| run.recovered_s)),
+            fault.recovery().as_secs(),
+            longest(runs.iter().map(|run| run.rest_s)),
+            longest(runs.iter().map(|run| run.slowest_s)),
+            listed(runs.iter().map(|run| run.commit.as_str())),
+        );
+    }
+    for fault in faults {
+        let failures = of(fault, records).flat_map(|run| {
+            let seed = run.seed;
+            let told = move |one: &String| format!("- seed {seed}: {}", one.replace('\n', " "));
+            run.failed.iter().map(told)
+        });
+        let failures: Vec<String> = failures.take(ON_PAGE_MAX).collect();
+        if !failures.is_empty() {
+            let _ = writeln!(
+                page,
+                "\n## Failures of `{}`\n\n{}",
+                fault.name,
+                failures.join("\n")
+            );
+        }
+    }
+    page
+}
+
+fn of<'a>(fault: &Fault, records: &'a [Record]) -> impl Iterator<Item = &'a Record> {
+    let name = fault.name;
+    records.iter().filter(move |run| run.fault == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_on_the_page_with_its_seed() {
+        let faults = crate::fault::all();
+        let record = |seed, failed: &[&str], recovered_s| Record {
+            fault: faults[0].name.to_owned(),
+            seed,
+            commit: "abc".to_owned(),
+            load: "few".to_owned(),
+            orders: 7,
+            seen: "it".to_owned(),
+            failed: failed.iter().map(|one| (*one).to_owned()).collect(),
+            recovered_s,
+            rest_s: Some(1.0),
+            slowest_s: Some(1.0),
+        };
+        let page = page(
+            &faults,
+            &[
+                record(1, &[], Some(2.0)),
+                record(2, &["no-oversell: broken"], None),
+            ],
+        );
+        assert!(page.contains("2 runs of 1 faults at abc, 1 of them failed"));
+        assert!(page.contains("| it | 2 | 1 | 14 | never (10 s) | 1.0 s |"));
+        assert!(page.contains("- seed 2: no-oversell: broken"));
     }
 }

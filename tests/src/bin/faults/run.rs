@@ -2,7 +2,7 @@
 //! sold a ticket again, everything comes to rest, and the checker judges.
 
 use crate::{
-    customers::{Customers, Shop, shown},
+    customers::{Customers, Placed, Shop, shown},
     fault::Fault,
     meddler::Meddler,
     role::Kind,
@@ -23,14 +23,19 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tests::{simulation::rng::Rng, world::tap::Tap};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 /// How long everything may take to come to rest after the fault's end before what has not is told.
 pub(crate) const REST_WITHIN: Duration = Duration::from_secs(180);
 /// The same after a fault of minutes: orders that wait for its end have their whole time before them.
 const REST_AFTER_LONG: Duration = Duration::from_secs(900);
-/// How long a look at a ticket's sale may take before another is begun.
-const LOOK_WITHIN: Duration = Duration::from_secs(2);
+/// While nobody has been sold a ticket yet another one comes so often,
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// as long as no more than so many wait for theirs.
+const LOOKS_MAX: usize = 20;
 /// When a recovery is not waited for any more; the limit that it is judged by is shorter.
 const RECOVERY_GIVEN_UP: Duration = Duration::from_secs(60);
 
@@ -65,6 +70,8 @@ pub(crate) struct Outcome {
     pub(crate) seen: String,
     pub(crate) slowest: Option<Slowest>,
     pub(crate) recovery: Option<Duration>,
+    /// How much of that it took until somebody was sold a ticket.
+    pub(crate) sold: Option<Duration>,
     pub(crate) rest: Option<Duration>,
     pub(crate) violations: Vec<Violation>,
     pub(crate) orders: usize,
@@ -133,7 +140,7 @@ impl Run {
         self.kept.clear();
         let healed = Instant::now();
         let healed_at_ms = now_ms();
-        let (recovery, mut placed) = self.recovered(healed).await;
+        let (recovery, sold, mut placed) = self.recovered(healed).await;
         placed.extend(self.customers.leave().await);
         let within = match fault.lasts {
             Some(_) => REST_AFTER_LONG,
@@ -168,6 +175,7 @@ impl Run {
             seen,
             slowest: slowest(&evidence),
             recovery,
+            sold,
             rest,
             violations,
             orders: placed.len(),
@@ -179,19 +187,35 @@ impl Run {
     async fn recovered(
         &mut self,
         healed: Instant,
-    ) -> (Option<Duration>, Vec<crate::customers::Placed>) {
-        let (mut placed, mut sold) = (Vec::new(), false);
-        while healed.elapsed() < RECOVERY_GIVEN_UP {
-            if !sold && let Some((one, confirmed)) = self.customers.look(LOOK_WITHIN).await {
-                placed.push(one);
-                sold = confirmed;
+    ) -> (Option<Duration>, Option<Duration>, Vec<Placed>) {
+        let (mut placed, mut sold) = (Vec::new(), None);
+        let mut looks = JoinSet::new();
+        let mut next_look = Instant::now();
+        let recovery = loop {
+            if sold.is_none() && Instant::now() >= next_look && looks.len() < LOOKS_MAX {
+                looks.spawn(self.customers.look(RECOVERY_GIVEN_UP));
+                next_look = Instant::now() + LOOK_EVERY;
             }
-            if sold && self.stage.is_ready().await {
-                return (Some(healed.elapsed()), placed);
+            while let Some(look) = looks.try_join_next() {
+                if let Some((one, confirmed)) = look.ok().flatten() {
+                    placed.push(one);
+                    if confirmed {
+                        sold.get_or_insert(healed.elapsed());
+                    }
+                }
+            }
+            if sold.is_some() && self.stage.is_ready().await {
+                break Some(healed.elapsed());
+            }
+            if healed.elapsed() > RECOVERY_GIVEN_UP {
+                break None;
             }
             sleep(Duration::from_millis(50)).await;
+        };
+        while let Some(look) = looks.join_next().await {
+            placed.extend(look.ok().flatten().map(|(one, _)| one));
         }
-        (None, placed)
+        (recovery, sold, placed)
     }
 
     /// How long it takes until every accepted order has ended or is before a person.

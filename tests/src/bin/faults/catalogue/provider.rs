@@ -14,9 +14,8 @@ const ALWAYS: u64 = 1_000_000;
 
 type Lies = &'static [(&'static str, &'static str)];
 
-/// It refuses, and did it.
+/// It refuses, and did it. Payments can still be created, or nobody would come so far.
 const REFUSES_AND_DOES: Lies = &[
-    ("create", r#""500_after""#),
     ("confirm", r#""500_after""#),
     ("capture", r#""500_after""#),
     ("cancel", r#""500_after""#),
@@ -24,7 +23,6 @@ const REFUSES_AND_DOES: Lies = &[
 ];
 /// It does it and hangs up, and shows yesterday's truth to whoever asks.
 const HIDES: Lies = &[
-    ("create", r#""reset_after""#),
     ("confirm", r#""reset_after""#),
     ("capture", r#""reset_after""#),
     ("cancel", r#""timeout_after""#),

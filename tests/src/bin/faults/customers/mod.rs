@@ -6,7 +6,7 @@ pub(crate) mod wish;
 
 pub(crate) use shop::Placed;
 pub(crate) use shop::Shop;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use tests::simulation::rng::Rng;
 use tokio::{task::JoinSet, time::Instant};
 use uuid::Uuid;
@@ -56,20 +56,26 @@ impl Customers {
         }
     }
 
-    /// Whether somebody who comes now is sold a ticket, both gateways asked in turn.
-    pub(crate) async fn look(&mut self, within: Duration) -> Option<(Placed, bool)> {
+    /// Whether somebody who comes now is sold a ticket within this time, both gateways asked in turn.
+    pub(crate) fn look(
+        &mut self,
+        within: Duration,
+    ) -> impl Future<Output = Option<(Placed, bool)>> + Send + use<> {
         self.looks += 1;
         let wish = wish::plain(self.run, self.looks, &self.on_sale);
-        let placed = self.shop.try_place(&wish, wish.gateway).await?;
-        let deadline = Instant::now() + within;
-        while Instant::now() < deadline {
-            match self.shop.status(&placed).await.as_deref() {
-                Some("confirmed") => return Some((placed, true)),
-                Some("cancelled" | "cancelling") => break,
-                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        let shop = Arc::clone(&self.shop);
+        async move {
+            let placed = shop.try_place(&wish, wish.gateway).await?;
+            let deadline = Instant::now() + within;
+            while Instant::now() < deadline {
+                match shop.status(&placed).await.as_deref() {
+                    Some("confirmed") => return Some((placed, true)),
+                    Some("cancelled" | "cancelling") => break,
+                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
             }
+            Some((placed, false))
         }
-        Some((placed, false))
     }
 
     /// Waits until all have gone, and answers what is shown of their orders now.

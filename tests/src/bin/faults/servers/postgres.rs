@@ -114,12 +114,8 @@ impl Postgres {
         loop {
             let mut child = Child::start(&Spec {
                 name: &self.name,
-                command: vec![
-                    program("postgres")?,
-                    "-D".to_owned(),
-                    self.data().display().to_string(),
-                ],
-                environment: [environment(), self.told.clone()].concat(),
+                command: self.command()?,
+                environment: environment(),
                 folder: &self.dir,
                 user: self.user.as_ref(),
                 log: self.dir.join("log"),
@@ -139,6 +135,20 @@ impl Postgres {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+
+    /// What it is told beside the usual is told to nobody else, least of all to who becomes its user:
+    /// libfaketime makes things that only the one who made them may use.
+    fn command(&self) -> Result<Vec<String>> {
+        let mut command = vec!["env".to_owned()];
+        command.extend(
+            self.told
+                .iter()
+                .map(|(key, value)| format!("{key}={value}")),
+        );
+        let data = self.data().display().to_string();
+        command.extend([program("postgres")?, "-D".to_owned(), data]);
+        Ok(command)
     }
 
     /// Its fast and orderly stop.
