@@ -5,7 +5,7 @@ use std::process::Command;
 use tests::simulation::{Coverage, Mix, Race, Setting, bugs, run};
 
 /// Worlds of the short campaign; the long one is `cargo run -p tests --bin simulate`.
-const SEEDS: u64 = 250;
+const SEEDS: u64 = 400;
 /// Races of payments against the end of their time; more: `simulate --races --seeds 1000`.
 const RACES: u64 = 10_000;
 /// A bug shows within so many worlds.

@@ -11,7 +11,7 @@ use contract::{
 };
 use database::Pool;
 use diesel_async::{AsyncConnection, RunQueryDsl};
-use engine::{Client, NewSaga, Started};
+use engine::{Client, Closed, NewSaga, Started};
 use runtime::{
     batch::{BatchError, Batcher, Options},
     metrics::{self, IntCounter},
@@ -86,10 +86,10 @@ struct Load {
     heard: Option<Instant>,
 }
 
-/// The step that cannot be done at the moment, as far as this gateway knows.
+/// Why no orders are taken at the moment, as far as this gateway knows.
 #[derive(Clone, Default)]
 struct Away {
-    step: Option<String>,
+    closed: Closed,
     /// When we heard it.
     heard: Option<Instant>,
     /// Somebody is asking.
@@ -123,13 +123,21 @@ impl Intake {
     }
 
     /// Refuses before any work when too much is in flight: what was accepted is finished first. So it
-    /// does while a step has been away for long: whoever came now would only wait, and hold stock.
+    /// does while a step has been away for long: whoever came now would only wait, and hold stock. By a
+    /// definition that is withdrawn it takes none at all.
     ///
     /// # Errors
     /// [`ProblemCode::Overloaded`], [`ProblemCode::PaymentUnavailable`], [`ProblemCode::Unavailable`].
     pub(super) async fn admit(&self) -> Result<(), ApiError> {
         self.store.ask_what_is_away().await;
-        if let Some(step) = &self.store.away.borrow().step {
+        let closed = self.store.away.borrow().closed.clone();
+        if closed.withdrawn {
+            let detail =
+                "No orders are taken in this way any more; try again later with the same key.";
+            let refusal = ApiError::new(ProblemCode::Unavailable, detail);
+            return Err(refusal.retry_after_s(AWAY_AGAIN_S));
+        }
+        if let Some(step) = &closed.away {
             let code = match StepName::PAY.as_str() == step {
                 true => ProblemCode::PaymentUnavailable,
                 false => ProblemCode::Unavailable,
@@ -217,14 +225,14 @@ impl Store {
         let asking = tokio::spawn(async move {
             let asked = async {
                 let mut connection = store.pool.get().await?;
-                engine::away(&mut connection).await
+                store.client.closed(&mut connection).await
             };
             let answer = asked.await;
             store.away.send_modify(|away| {
                 away.asking = false;
                 // An answer that did not come is asked for again; without the database nothing is taken.
                 away.heard = answer.is_ok().then(Instant::now);
-                away.step = answer.ok().flatten();
+                away.closed = answer.unwrap_or_default();
             });
         });
         let _ = tokio::time::timeout(ASKED_WITHIN, asking).await;

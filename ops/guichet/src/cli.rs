@@ -137,6 +137,9 @@ pub(crate) enum Saga {
     Abandon(act::Abandon),
     /// Move those in flight to another version of their definition, where that is safe
     Migrate(versions::Migrate),
+    /// Withdraw a version of a definition: no order runs by it any more, and those that are not confirmed
+    /// are ended and undone; takes two people
+    Withdraw(versions::Withdraw),
 }
 
 /// `guichet review …`

@@ -107,6 +107,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Builder::new_multi_thread(),
             operator::versions::migrate(file, format, migrate),
         ),
+        Command::Saga(Saga::Withdraw(withdraw)) => on(
+            Builder::new_multi_thread(),
+            operator::versions::withdraw(file, format, withdraw),
+        ),
         Command::Review(Review::Ls(list)) => on(
             Builder::new_multi_thread(),
             operator::review::list(file, format, list),

@@ -1,7 +1,7 @@
 //! Looking inside, and the [`interventions`] of people in what asks for their [`attention`], the
-//! [`review`]s of held orders, their moves to another version of a definition ([`migrate`]) and the
-//! [`audit`] log that keeps every one of them; the promises as queries ([`check`]), and what the payment
-//! provider has against what we have ([`reconcile`]).
+//! [`review`]s of held orders, their moves to another version of a definition ([`migrate`]), the end of a
+//! version ([`withdraw`]) and the [`audit`] log that keeps every one of them; the promises as queries
+//! ([`check`]), and what the payment provider has against what we have ([`reconcile`]).
 //!
 //! It writes rows of reviews, signals and the audit log, and never a saga's: whatever an operator
 //! does, the engine decides what follows.
@@ -15,5 +15,6 @@ pub mod migrate;
 pub mod reconcile;
 pub mod review;
 pub mod sagas;
+pub mod withdraw;
 
 pub use error::{Error, LIST_MAX};

@@ -8,6 +8,7 @@
 use crate::{
     Error,
     audit::{self, Entry},
+    withdraw::{is_withdrawn, no_such},
 };
 use contract::{MessageId, SagaId};
 use database::Connection;
@@ -77,7 +78,7 @@ database::statement! {
 /// Sorts the sagas in flight that run by other versions of the definition labelled `to`. Only reads.
 ///
 /// # Errors
-/// This program, or the database, has no such definition; or the database fails.
+/// This program, or the database, has no such definition, or it is withdrawn; or the database fails.
 pub async fn survey(
     connection: &mut Connection,
     definitions: &Definitions,
@@ -116,7 +117,7 @@ pub async fn survey(
 /// that are not safe any more are left alone. Returns the signals, for [`what_came`].
 ///
 /// # Errors
-/// This program, or the database, has no such definition; a text is not plain; or the database fails. Those
+/// This program, or the database, has no such definition, or it is withdrawn; a text is not plain; or the database fails. Those
 /// told before are told.
 pub async fn tell(
     connection: &mut Connection,
@@ -195,11 +196,11 @@ async fn target<'a>(
         other => Error::Conflict(other.to_string()),
     })?;
     let known = definitions.labelled(label).map(AsRef::as_ref);
-    known.ok_or_else(|| {
-        let labels: Vec<String> = definitions.iter().map(|one| one.label()).collect();
-        let labels = labels.join(", ");
-        Error::BadRequest(format!("there is no definition `{label}`, but {labels}"))
-    })
+    let known: &Definition = known.ok_or_else(|| no_such(definitions, label))?;
+    if is_withdrawn(connection, known.id).await? {
+        return Err(Error::Conflict(format!("{label} is withdrawn")));
+    }
+    Ok(known)
 }
 
 /// The version that a saga runs by, and what is to be said of it; `None` is one that cannot be read.

@@ -216,22 +216,42 @@ impl Client {
 pub const AWAY_MS: i64 = 30_000;
 
 database::statement! {
-    /// The step that has been away for so long at one of the owners, if there is one.
-    struct ReadAway { ms: i64 => diesel::sql_types::BigInt } -> diesel::sql_types::Text =
-    "SELECT st.name FROM shards s JOIN steps st ON st.number = s.away_step
-     WHERE s.lease_until > clock_timestamp()
-       AND s.away_since < clock_timestamp() - {ms} * interval '1 ms'
-     ORDER BY s.away_since LIMIT 1"
+    /// The step that has been away for so long at one of the owners, if there is one; and whether a
+    /// definition is withdrawn.
+    struct ReadClosed {
+        ms: i64 => diesel::sql_types::BigInt,
+        definition: i16 => diesel::sql_types::SmallInt,
+    } -> (diesel::sql_types::Nullable<diesel::sql_types::Text>, diesel::sql_types::Bool) =
+    "SELECT (SELECT st.name FROM shards s JOIN steps st ON st.number = s.away_step
+             WHERE s.lease_until > clock_timestamp()
+               AND s.away_since < clock_timestamp() - {ms} * interval '1 ms'
+             ORDER BY s.away_since LIMIT 1),
+            EXISTS (SELECT FROM withdrawals WHERE definition = {definition})"
 }
 
-/// The step before the pivot to which nothing could be sent for [`AWAY_MS`], because what it needs
-/// outside is away; what is started now would only wait with the others.
-///
-/// # Errors
-/// The database fails.
-pub async fn away(connection: &mut Connection) -> Result<Option<String>, Error> {
-    let steps: Vec<String> = ReadAway { ms: AWAY_MS }.load(connection).await?;
-    Ok(steps.into_iter().next())
+/// Why no new sagas are to be started at the moment, if for any reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// The step before the pivot to which nothing could be sent for [`AWAY_MS`], because what it needs
+    /// outside is away; what is started now would only wait with the others.
+    pub away: Option<String>,
+    /// The definition that new sagas run by is withdrawn: what is started now would only be ended.
+    pub withdrawn: bool,
+}
+
+impl Client {
+    /// Asks whether new sagas are to be started.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn closed(&self, connection: &mut Connection) -> Result<Closed, Error> {
+        let read = ReadClosed {
+            ms: AWAY_MS,
+            definition: self.inner.definition.id,
+        };
+        let (away, withdrawn) = read.get_result(connection).await?;
+        Ok(Closed { away, withdrawn })
+    }
 }
 
 database::statement! {

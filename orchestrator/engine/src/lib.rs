@@ -7,6 +7,7 @@
 //! - [`run`] is the orchestrator's role: leases, the batch loop, timers, recovery, signals.
 //! - [`release`] lets a saga go on that was set aside.
 //! - [`attention`] keeps who has taken on a saga that asks for a person.
+//! - [`withdrawal`] ends the sagas of a version that is withdrawn.
 //! - [`view`] reads a saga and its history for those who show it.
 //!
 //! Only this crate writes the rows of sagas and their history. It does not know what any step does,
@@ -28,8 +29,9 @@ mod signal;
 mod store;
 mod trace;
 pub mod view;
+pub mod withdrawal;
 
-pub use client::{AWAY_MS, Client, ClientError, away};
+pub use client::{AWAY_MS, Client, ClientError, Closed};
 pub use command::Sender;
 pub use config::Config;
 pub use orchestrator::{Parts, run};

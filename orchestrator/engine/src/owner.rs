@@ -190,6 +190,19 @@ impl Owner {
         live.map(|(id, _)| id).collect()
     }
 
+    /// Of the sagas in memory that run by a definition those that can be ended and are not ending, in the
+    /// order of their ids; at most so many.
+    #[must_use]
+    pub fn to_be_ended(&self, definition: i16, most: usize) -> Vec<SagaId> {
+        if planted(Bug::WithdrawnGoesOn) {
+            return Vec::new();
+        }
+        let mut ids: Vec<SagaId> = self.sagas.to_be_ended(definition).collect();
+        ids.sort_unstable();
+        ids.truncate(most);
+        ids
+    }
+
     /// Takes in a saga that was read.
     pub fn take_in(&mut self, saga: Instance, shard: i16) -> Taken {
         if !self.held.contains_key(&shard) {

@@ -173,6 +173,18 @@ impl Sagas {
         ids
     }
 
+    /// Those that run by a definition, before their pivot, that nothing ends or stops.
+    pub(crate) fn to_be_ended(&self, definition: i16) -> impl Iterator<Item = SagaId> {
+        let goes_on = move |saga: &&Instance| {
+            let forward = matches!(saga.state, State::Running | State::Waiting);
+            let stopped = saga.flags.paused || saga.flags.held;
+            let by_it = saga.definition == definition && saga.reason.is_none();
+            by_it && forward && !stopped && !saga.pivot_done()
+        };
+        let sagas = self.owned.values().map(|owned| &owned.instance);
+        sagas.filter(goes_on).map(|saga| saga.id)
+    }
+
     /// How many are before their pivot, by shard.
     pub(crate) fn before_pivot(&self) -> HashMap<i16, i32> {
         let mut count = HashMap::new();

@@ -74,6 +74,8 @@ pub enum Bug {
     BreakerNeverTries,
     /// A saga is moved to another version whatever it has done by its own.
     UnsafeIsMigrated,
+    /// The sagas of a definition that is withdrawn go on.
+    WithdrawnGoesOn,
 }
 
 #[cfg(feature = "planted")]

@@ -70,6 +70,9 @@ refusals! {
     CustomerCancelled = "customer_cancelled", "You cancelled this order.";
     /// An operator ended the order.
     OperatorEnded = "operator_ended", "This order was ended by the organiser.";
+    /// The way in which the order was processed was withdrawn.
+    DefinitionWithdrawn = "definition_withdrawn",
+        "This order could not be completed because of a change on our side. Please order again.";
     /// The effect was already undone when the command arrived.
     Undone = "undone", "This order was already being cancelled.";
 }

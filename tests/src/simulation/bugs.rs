@@ -47,12 +47,27 @@ const TWINS_WITH_KEYS_FORGOTTEN: &[Fault] = &[
     Fault::KeyForgotten,
 ];
 
+/// What comes twice, and nothing else.
+const DUPLICATES: &[Fault] = &[Fault::MessageDoubled, Fault::MessageLate];
+
+/// Requests of which nobody hears whether they reached the provider.
+const PROVIDER_OUT_OF_REACH: &[Fault] = &[
+    Fault::ProviderAway,
+    Fault::AnswerLost,
+    Fault::RequestLate,
+    Fault::AuthorisationEnds,
+];
+
 /// Owners that stall with a pause in hand, and others who apply it and let the saga go on meanwhile.
 const STALE_OWNERS_AND_PAUSES: &[Fault] = &[Fault::OrchestratorStalls, Fault::OperatorPauses];
 
 /// All of them.
 pub const ALL: &[Planted] = &[
-    alone(&[Bug::LedgerForgetsDone], &["effects-once"]),
+    Planted {
+        bugs: &[Bug::LedgerForgetsDone],
+        breaks: &["effects-once"],
+        faults: DUPLICATES,
+    },
     alone(&[Bug::LateDoNotFenced], &["honest-end"]),
     alone(&[Bug::UndoneRevived], &["honest-end"]),
     alone(&[Bug::WorkerDoesNotFold], &["effects-once"]),
@@ -119,13 +134,22 @@ pub const ALL: &[Planted] = &[
         faults: STALE_OWNERS_AND_PAUSES,
     },
     alone(&[Bug::PausedIsSent], &["bounded-work"]),
-    alone(&[Bug::LostCaptureBelieved], &["money-iff-ticket"]),
+    Planted {
+        bugs: &[Bug::LostCaptureBelieved],
+        breaks: &["money-iff-ticket"],
+        faults: PROVIDER_OUT_OF_REACH,
+    },
     alone(&[Bug::RefusedCancelBelieved], &["honest-end"]),
     // An authorisation that nobody captures becomes tickets, or a saga is at a step that it does not have.
     Planted {
         bugs: &[Bug::UnsafeIsMigrated],
         breaks: &["money-iff-ticket"],
         faults: &[Fault::OperatorMigrates],
+    },
+    Planted {
+        bugs: &[Bug::WithdrawnGoesOn],
+        breaks: &["every-end-undoes"],
+        faults: &[Fault::DefinitionWithdrawn],
     },
     Planted {
         bugs: &[Bug::BreakerIgnored],

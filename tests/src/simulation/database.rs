@@ -118,6 +118,8 @@ pub(super) struct Database {
     pub(super) signals: Vec<SignalRow>,
     /// Leases, by shard.
     pub(super) leases: Vec<LeaseRow>,
+    /// The definition that is withdrawn, if one is.
+    pub(super) withdrawn: Option<i16>,
     /// Until when each orchestrator is known to live.
     pub(super) seen_until: [TimestampMs; 2],
 }

@@ -87,6 +87,8 @@ faults! {
     CustomerEnds = "a customer ends an order", 2500;
     /// An operator moves a saga to the other version of its definition.
     OperatorMigrates = "an operator moves a saga to another version", 2500;
+    /// A version of the definition is withdrawn.
+    DefinitionWithdrawn = "a definition is withdrawn", 1500;
 }
 
 /// How often each fault strikes, in ten thousand occasions.

@@ -44,7 +44,14 @@ pub(super) struct Judge {
     doubted: Vec<[bool; 2]>,
     /// Until when each order has to be at rest, once nothing goes wrong any more.
     due: Vec<i64>,
+    /// The definition that was withdrawn, and when.
+    withdrawn: Option<(i16, i64)>,
+    /// When each order went on after a pause, or came to its version.
+    went_on: Vec<i64>,
 }
+
+/// So long after it was withdrawn every owner of its sagas knows: a lease, and some rounds.
+const HEARD_MS: i64 = 9_000 + 3 * 2_500;
 
 /// Why a command is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +81,7 @@ impl Judge {
         self.sends.push(Vec::new());
         self.doubted.push([false; 2]);
         self.due.push(i64::MAX);
+        self.went_on.push(i64::MIN);
         self.row(self.sends.len() - 1, saga, definition);
     }
 
@@ -279,6 +287,39 @@ impl Judge {
         }
     }
 
+    /// A definition was withdrawn.
+    pub(super) fn withdrawn(&mut self, definition: i16, now: i64) {
+        self.withdrawn = Some((definition, now));
+    }
+
+    /// Nothing goes wrong any more since `healed_at`, and a saga was moved: one whose definition was
+    /// withdrawn a while ago begins no other step.
+    pub(super) fn goes_on(
+        &mut self,
+        order: usize,
+        before: &Instance,
+        write: &Write,
+        now: i64,
+        healed_at: i64,
+    ) {
+        let next = &write.next;
+        if before.flags.paused || before.definition != next.definition || before.rev == 1 {
+            self.went_on[order] = now;
+        }
+        let Some((definition, at)) = self.withdrawn.filter(|one| one.0 == next.definition) else {
+            return;
+        };
+        let known = at.max(healed_at) + HEARD_MS;
+        let heard = known.max(self.went_on[order].saturating_add(HEARD_MS));
+        let begins = next.cursor.is_some_and(|at| {
+            at.kind == StepKind::Do && before.cursor.is_none_or(|was| was.step != at.step)
+        });
+        if begins && next.reason.is_none() && !next.pivot_done() && now > heard {
+            let what = format!("definition {definition} is withdrawn, and it begins another step");
+            self.fail("every-end-undoes", order, what);
+        }
+    }
+
     /// A saga was loaded, or its owner has a new session.
     pub(super) fn excuse(&mut self, order: usize, seq: i32) {
         self.sends(order, seq).excuses += 1;
@@ -401,8 +442,12 @@ impl Judge {
                             "a payment was taken that should only be authorised".to_owned(),
                         );
                     }
-                    let sold_out = row.saga.reason.as_deref() == Some(Refusal::SoldOut.code());
-                    if truth.calm && truth.deserves_tickets() && !sold_out {
+                    let reason = row.saga.reason.as_deref();
+                    let refusals = [Refusal::SoldOut, Refusal::DefinitionWithdrawn];
+                    let why = refusals
+                        .iter()
+                        .any(|refusal| reason == Some(refusal.code()));
+                    if truth.calm && truth.deserves_tickets() && !why {
                         self.fail(
                             "prompt-end",
                             order,

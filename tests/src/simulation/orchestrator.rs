@@ -10,7 +10,7 @@ use super::{
     world::{Event, World, tell},
 };
 use contract::{Command, SagaId, StepName};
-use engine::{Owner, definitions::Definitions, lease, shard_of};
+use engine::{Owner, definitions::Definitions, lease, shard_of, withdrawal::Withdrawal};
 use saga::{Input, Plan};
 use serde_json::json;
 use std::rc::Rc;
@@ -19,6 +19,8 @@ const LEASE_MS: i64 = 9_000;
 const TICK_MS: i64 = 2_500;
 /// Rounds between two scans of all live sagas.
 const SCAN_ROUNDS: u32 = 24;
+/// Sagas of a withdrawn definition that are ended in one round.
+const WITHDRAWN_MAX: usize = 2_000;
 /// A real step of the database's clock.
 const STEP_MS: i64 = 60_000;
 
@@ -402,6 +404,14 @@ impl World {
         process
             .owner
             .resumes_first(&mut given, |one| (one.saga, &one.input));
+        if let Some(definition) = self.db.withdrawn {
+            let ends = process.owner.to_be_ended(definition, WITHDRAWN_MAX);
+            given.extend(ends.into_iter().map(|saga| Given {
+                saga,
+                input: Withdrawal::input(),
+                signal: None,
+            }));
+        }
         if !given.is_empty() {
             process.parts.push((given, 0));
             process.busy = true;

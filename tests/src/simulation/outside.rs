@@ -25,6 +25,11 @@ impl World {
         // Whoever stalls when nothing goes wrong any more has still to wake up.
         let calm = self.healed_at.is_some_and(|at| self.now >= at);
         let mut order = Order::draw(&mut self.rng, self.now, calm, &self.offers, often);
+        // A gateway may not have heard of it yet.
+        let other = if order.version == 1 { 2 } else { 1 };
+        if self.db.withdrawn == Some(order.version) && self.rng.chance(7_000) {
+            order.version = other;
+        }
         if self.race.is_some() {
             order.calm = false; // its time may end first
             order.fraud = Fraud::Accept;
@@ -142,6 +147,15 @@ impl World {
         tell!(self, Some(order), "an operator moves it to order@{to}");
         self.tell_saga(order, Told::Migrate(from, to), 0);
         self.expect(order);
+    }
+
+    /// No order is to go on by one of the versions.
+    pub(super) fn withdraw(&mut self) {
+        self.coverage.fault(Fault::DefinitionWithdrawn);
+        let version = if self.rng.chance(5_000) { 1 } else { 2 };
+        tell!(self, None, "order@{version} is withdrawn");
+        self.db.withdrawn = Some(version);
+        self.judge.withdrawn(version, self.now);
     }
 
     /// Once nothing goes wrong any more, it has to be at rest within a time that is counted from now.

@@ -184,6 +184,10 @@ impl World {
             let (row, truth) = (&self.db.orders[number], &self.orders[number]);
             self.judge
                 .wrote(number, &before, write, row, truth, &definition);
+            if self.healed {
+                let from = self.healed_at.unwrap_or(self.now);
+                self.judge.goes_on(number, &before, write, self.now, from);
+            }
         }
         Ok(moved)
     }

@@ -54,6 +54,8 @@ pub(super) enum Event {
     Resume(usize),
     /// Somebody moves an order's saga to the other version.
     Migrate(usize),
+    /// A definition is withdrawn.
+    Withdraw,
     Arrive(Queue, Body),
     Orchestrator(usize, u32, Act),
     Worker(usize, u32, Work),
@@ -210,6 +212,10 @@ impl World {
         if !self.calm {
             self.after(heal, Event::Heal);
         }
+        if self.rng.chance(self.mix.of(Fault::DefinitionWithdrawn)) {
+            let at = self.rng.range(0, heal + 20_000);
+            self.after(at, Event::Withdraw);
+        }
         for i in 0..2 {
             self.start_orchestrator(i);
         }
@@ -312,6 +318,7 @@ impl World {
             Event::Pause(order) => self.pause(order),
             Event::Resume(order) => self.resume(order),
             Event::Migrate(order) => self.migrate(order),
+            Event::Withdraw => self.withdraw(),
             Event::Arrive(queue, body) => self.arrive(queue, body),
             Event::Orchestrator(i, life, act) => self.orchestrator_acts(i, life, act),
             Event::Worker(w, life, work) => self.worker_works(w, life, work),

@@ -18,3 +18,4 @@ mod reconcile;
 mod troubles;
 mod versions;
 mod watched;
+mod withdraw;

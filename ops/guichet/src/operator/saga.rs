@@ -190,6 +190,15 @@ struct Person {
     reason: String,
 }
 
+impl Person {
+    fn said_in(moment: &view::Moment) -> Option<Self> {
+        let detail = moment.detail.as_ref().filter(|it| !it["audit"].is_null())?;
+        let text = |name: &str| detail[name].as_str().map(str::to_owned);
+        let (by, reason) = (text("by")?, text("reason")?);
+        Some(Self { by, reason })
+    }
+}
+
 /// Prints a saga: where it is, what happened when, and what is in force.
 pub(crate) async fn show(file: Option<&Path>, format: Format, show: Show) -> Result<(), Failure> {
     let mut connection = connect(file, "saga").await?;
@@ -227,6 +236,8 @@ pub(crate) async fn show(file: Option<&Path>, format: Format, show: Show) -> Res
             by: row.actor.clone(),
             reason: row.reason.clone(),
         });
+        // What somebody did to all sagas of a version is not among what was done to this one.
+        let person = person.or_else(|| Person::said_in(&moment));
         Told { moment, person }
     };
     let flags = saga.instance.flags;
@@ -285,7 +296,11 @@ pub(crate) async fn show(file: Option<&Path>, format: Format, show: Show) -> Res
     })?;
     output::print("\n")?;
     let moments: Vec<view::Moment> = shown.timeline.iter().map(|it| it.moment.clone()).collect();
-    let who = shown.people.iter().map(|row| (row.id, said(row)));
+    let who = shown.timeline.iter().filter_map(|told| {
+        let person = told.person.as_ref()?;
+        let audit = timeline::audit_of(&told.moment)?;
+        Some((audit, format!("{}: {}", person.by, person.reason)))
+    });
     timeline::print(&moments, &who.collect())?;
     output::print("\n")?;
     if !shown.people.is_empty() {
@@ -315,10 +330,6 @@ pub(crate) async fn show(file: Option<&Path>, format: Format, show: Show) -> Res
             detail.map(ToString::to_string).unwrap_or_default(),
         ]
     })?)
-}
-
-fn said(row: &audit::Row) -> String {
-    format!("{}: {}", row.actor, row.reason)
 }
 
 fn taken_on(taken: &Taken) -> String {

@@ -1,16 +1,20 @@
-//! `guichet saga migrate`
+//! `guichet saga migrate|withdraw`
 
 use std::{path::Path, time::Instant};
 
 use anyhow::Context;
 use contract::SagaId;
 use engine::definitions::Definitions;
-use inspector::migrate::{self, Came, Group};
+use engine::withdrawal::InFlight;
+use inspector::{
+    migrate::{self, Came, Group},
+    withdraw,
+};
 use serde::Serialize;
 
 use super::{
     act::{LOOK_EVERY, OWNER_WITHIN},
-    intervention::{connect, refused},
+    intervention::{By, connect, refused},
 };
 use crate::{
     failure::Failure,
@@ -146,4 +150,111 @@ fn show(format: Format, migrated: &Migrated) -> anyhow::Result<()> {
         }
         fields
     })
+}
+
+/// The arguments of `guichet saga withdraw`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Withdraw {
+    /// The version, as `order@1`
+    #[arg(long, value_name = "DEFINITION")]
+    definition: String,
+
+    /// Agree to what somebody else asked for within the last day
+    #[arg(long)]
+    approve: bool,
+
+    #[command(flatten)]
+    by: By,
+}
+
+#[derive(Serialize)]
+struct Withdrawn {
+    definition: String,
+    /// `asked_for`, `withdrawn`, or `pending` while owners have not looked.
+    outcome: &'static str,
+    audit: i64,
+    /// What ran by it when this was done.
+    running: i64,
+    past_pivot: i64,
+    stopped: i64,
+    /// What still does, and is not ending yet.
+    left: i64,
+}
+
+/// Asks for a version's being withdrawn, or withdraws it; then says how its sagas are being ended.
+pub(crate) async fn withdraw(
+    file: Option<&Path>,
+    format: Format,
+    withdraw: Withdraw,
+) -> Result<(), Failure> {
+    let mut connection = connect(file, "saga").await?;
+    let definitions = Definitions::ours();
+    let Withdraw {
+        definition,
+        approve,
+        by,
+    } = withdraw;
+    let done = withdraw::withdraw(
+        &mut connection,
+        &definitions,
+        &definition,
+        approve,
+        &by.actor,
+        &by.reason,
+    );
+    let done = done.await.map_err(refused)?;
+    let InFlight {
+        running,
+        past_pivot,
+        stopped,
+        ..
+    } = done.in_flight;
+    let (mut outcome, mut left) = ("asked_for", running);
+    let mut looked = Instant::now();
+    loop {
+        if !approve {
+            break;
+        }
+        let now = withdraw::in_flight(&mut connection, &definitions, &definition).await;
+        let now = now.map_err(refused)?;
+        if now.running < left {
+            (looked, left) = (Instant::now(), now.running);
+        }
+        outcome = if now.running == 0 {
+            "withdrawn"
+        } else {
+            "pending"
+        };
+        if outcome == "withdrawn" || looked.elapsed() >= OWNER_WITHIN {
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let withdrawn = Withdrawn {
+        definition,
+        outcome,
+        audit: done.audit,
+        running,
+        past_pivot,
+        stopped,
+        left,
+    };
+    output::one(format, &withdrawn, |withdrawn| {
+        let meaning = match withdrawn.outcome {
+            "asked_for" => "asked for; a second person approves: guichet saga withdraw --approve",
+            "withdrawn" => "withdrawn; what was before its pivot is being undone",
+            _ => "withdrawn; not every owner has looked yet, the next ones will",
+        };
+        vec![
+            ("definition", withdrawn.definition.clone()),
+            ("outcome", meaning.to_owned()),
+            ("before their pivot", withdrawn.running.to_string()),
+            ("past it, go on", withdrawn.past_pivot.to_string()),
+            ("paused or held", withdrawn.stopped.to_string()),
+            ("not ending yet", withdrawn.left.to_string()),
+            ("audit log", withdrawn.audit.to_string()),
+        ]
+    })
+    .context("it is stored, but that could not be written")?;
+    Ok(())
 }

@@ -61,8 +61,8 @@ impl Intervention {
 
 const REQUEST: &str = "saga.abandon.request";
 
-/// How long a request to give up a saga waits for its approval, in hours.
-const REQUEST_HOURS: i32 = 24;
+/// How long a request waits for its approval by a second person, in hours.
+pub(crate) const REQUEST_HOURS: i32 = 24;
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -296,12 +296,11 @@ async fn second_person(
         hours: REQUEST_HOURS,
     };
     let requests: Vec<(String, Value)> = request.load(connection).await?;
-    let same = |first: &str| first.to_lowercase() == actor.trim().to_lowercase();
     match requests.into_iter().next() {
         None => Err(Error::Conflict(format!(
             "nobody asked for giving up saga {saga} within the last day"
         ))),
-        Some((first, _)) if same(&first) => Err(Error::Conflict(format!(
+        Some((first, _)) if is_same_person(&first, actor) => Err(Error::Conflict(format!(
             "{first} asked for it: a second person has to approve"
         ))),
         Some((_, asked)) if asked["failed_undo"] != *failed_undo => Err(Error::Conflict(format!(
@@ -309,6 +308,11 @@ async fn second_person(
         ))),
         Some(_) => Ok(()),
     }
+}
+
+/// Whether who acts now is who acted first.
+pub(crate) fn is_same_person(first: &str, actor: &str) -> bool {
+    first.to_lowercase() == actor.trim().to_lowercase()
 }
 
 fn of_engine(error: engine::Error) -> Error {

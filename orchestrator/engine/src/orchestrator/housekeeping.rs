@@ -11,6 +11,7 @@ use crate::{
         row::{LiveIds, ReadLive},
         signal::{ForgetSignals, LookAround, MarkApplied},
     },
+    withdrawal,
 };
 use contract::{
     SagaId,
@@ -31,6 +32,8 @@ const PARTITION_ROUNDS: u32 = 1_440;
 const MONTHS_AHEAD: i32 = 3;
 /// Days that a signal is kept after it was applied; what came of it is in the history.
 const SIGNAL_DAYS: i32 = 7;
+/// Sagas of a withdrawn definition that are ended in one round.
+const WITHDRAWN_MAX: usize = 2_000;
 /// Old signals deleted in one hour.
 const FORGET_MAX: i32 = 100_000;
 
@@ -60,6 +63,8 @@ impl Orchestrator {
             }
         }
         self.look_around().await;
+        let ended = self.end_withdrawn().await;
+        self.report("ending the sagas of withdrawn definitions", ended);
         if round % SCAN_ROUNDS == SCAN_ROUNDS - 1 {
             let scanned = self.scan().await;
             self.report("the scan of live sagas", scanned);
@@ -261,6 +266,30 @@ impl Orchestrator {
         MarkApplied { ids: signals }
             .execute(&mut connection)
             .await?;
+        Ok(())
+    }
+
+    /// Ends what runs by a version that is withdrawn.
+    async fn end_withdrawn(&mut self) -> Result<(), Error> {
+        if self.owner.shards().is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.parts.pool.get().await?;
+        let withdrawn = withdrawal::withdrawn(&mut connection).await?;
+        drop(connection);
+        let mut given = Vec::new();
+        for one in &withdrawn {
+            let sagas = self.owner.to_be_ended(one.definition, WITHDRAWN_MAX);
+            let says = one.says();
+            given.extend(sagas.into_iter().map(|saga| Given::withdrawn(saga, &says)));
+        }
+        if !given.is_empty() {
+            tracing::warn!(
+                sagas = given.len(),
+                "their definition is withdrawn: they are ended"
+            );
+            self.settle(given, Vec::new()).await;
+        }
         Ok(())
     }
 

@@ -20,7 +20,10 @@ mod load;
 mod publish;
 mod settle;
 
-use crate::{Config, Error, Owner, client, definitions::Definitions, metrics::METRICS};
+use crate::{
+    Config, Error, Owner, client, definitions::Definitions, metrics::METRICS,
+    withdrawal::Withdrawal,
+};
 use bus::{Acker, Bus, ReplyDelivery};
 use contract::{
     SagaId,
@@ -241,6 +244,15 @@ impl Given {
             message: Some(signal),
             detail,
             signal: Some(signal),
+        }
+    }
+
+    /// The end of a saga whose definition is withdrawn, with who did that.
+    fn withdrawn(saga: SagaId, says: &Value) -> Self {
+        Self {
+            input: Withdrawal::input(),
+            detail: Some(says.clone()),
+            ..Self::wake(saga)
         }
     }
 
