@@ -49,7 +49,7 @@ impl Orchestrator {
                 self.renewed = Instant::now();
                 self.send_all_again = false;
                 self.send_again(sent_before, "session").await;
-                if self.session > 0 {
+                if self.sessions.number > 0 {
                     self.parts.ready.ready();
                 }
             }

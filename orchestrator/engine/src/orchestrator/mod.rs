@@ -12,12 +12,14 @@
 //! - Two run under one name: they would take each other's shards for ever. The younger one is the
 //!   restarted one, so the elder stops as soon as it sees that its own name has a later epoch.
 //! - The broker loses everything: with the new session every command without an answer is sent once.
+//! - The broker takes nothing for a while: the same once it does.
 
 mod asking;
 mod clean;
 mod housekeeping;
 mod load;
 mod publish;
+mod session;
 mod settle;
 
 use crate::{
@@ -34,6 +36,7 @@ use publish::Publisher;
 use runtime::health::Check;
 use saga::{Input, InputKind, ReplyInput};
 use serde_json::Value;
+use session::Sessions;
 use settle::Given;
 use std::time::{Duration, Instant};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
@@ -82,7 +85,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
         parts,
         clock: Clock::new(now_ms),
         renewed: Instant::now(),
-        session: 0,
+        sessions: Sessions::default(),
         send_all_again: false,
         fenced: false,
         seed: rand::random(),
@@ -100,9 +103,9 @@ struct Orchestrator {
     owner: Owner,
     /// When the last renewal went through.
     renewed: Instant,
-    /// The session with the broker that was last seen.
-    session: u64,
-    /// What was sent in an earlier session is to be sent again.
+    /// What was seen of the sessions with the broker.
+    sessions: Sessions,
+    /// What was sent in an earlier session, or while the broker took nothing, is to be sent again.
     send_all_again: bool,
     /// A younger process with our name has taken our shards.
     fenced: bool,
@@ -160,18 +163,18 @@ impl Orchestrator {
         Ok(())
     }
 
-    /// Notices a new session with the broker; then commands and replies of the last one may be lost.
+    /// Notices a new session with the broker, in which what was sent in the last one may be lost, and that
+    /// it takes messages again.
     fn new_session(&mut self) -> bool {
         let state = self.parts.bus.state();
         let state = state.borrow();
+        let again = self.sessions.notice(&state);
         if !state.connected {
             self.parts.ready.not_ready("no session with RabbitMQ");
             return false;
         }
-        let new = state.session != self.session;
-        self.session = state.session;
-        self.send_all_again |= new;
-        new
+        self.send_all_again |= again;
+        again
     }
 
     async fn sleep_until_due(&self) {
