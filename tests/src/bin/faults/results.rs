@@ -34,6 +34,8 @@ struct Record {
     recovered_s: Option<f64>,
     rest_s: Option<f64>,
     slowest_s: Option<f64>,
+    /// Processes that wanted to run for each that could, when it was over.
+    busy: f64,
 }
 
 /// All runs.
@@ -109,6 +111,7 @@ impl Results {
             recovered_s: None,
             rest_s: None,
             slowest_s: None,
+            busy: busy(),
         };
         match outcome {
             Err(error) => {
@@ -126,8 +129,9 @@ impl Results {
                 let limit = fault.recovery();
                 match outcome.recovery {
                     Some(took) if took > limit => record.failed.push(format!(
-                        "recovery took {:.1} s, at most {limit:?}",
-                        took.as_secs_f64()
+                        "recovery took {:.1} s, at most {limit:?} (load of the machine: {:.1} for each processor)",
+                        took.as_secs_f64(),
+                        record.busy
                     )),
                     Some(_) => {}
                     None => record.failed.push("no recovery within 60 s".to_owned()),
@@ -155,6 +159,14 @@ impl Results {
         fs::write(page, self::page(faults, &records))
             .with_context(|| format!("cannot write {}", page.display()))
     }
+}
+
+/// The load of the machine for each processor, by the kernel's mean of the last minute.
+fn busy() -> f64 {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().and_then(|load| load.parse().ok());
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    load.unwrap_or(0.0_f64) / processors as f64
 }
 
 fn seconds(time: Option<f64>) -> String {
@@ -187,11 +199,12 @@ fn page(faults: &[Fault], records: &[Record]) -> String {
          *Recovered*: the longest time from the fault's end until every process was ready and somebody who came \
          after it had his ticket confirmed; in brackets what it may be. *At rest*: until every accepted order had \
          ended or stood before a person, those too that came after the fault's end, waited for a reviewer or were \
-         given up by their customers. *Slowest*: the longest that an order took to its end, counted from the \
+         given up by their customers. *Busy*: how many processes wanted to run for each that could at the end of a \
+         run, at most; times that were taken above 1 say more of the machine. *Slowest*: the longest that an order took to its end, counted from the \
          fault's end or its own beginning, without the time in which it waited for somebody. *Failed*: runs in \
          which a promise was broken, the fault did nothing, or a time was exceeded; each stands below the table.\n\n\
-         | fault | hypothesis | what was seen of it | runs | failed | orders | recovered | at rest | slowest | commit |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+         | fault | hypothesis | what was seen of it | runs | failed | orders | recovered | at rest | slowest | busy | commit |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
         records.len(),
         ran.count(),
     );
@@ -201,7 +214,7 @@ fn page(faults: &[Fault], records: &[Record]) -> String {
         let failed = runs.iter().filter(|run| !run.failed.is_empty()).count();
         let _ = writeln!(
             page,
-            "| `{}` | {} | {} | {} | {failed} | {} | {} ({} s) | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {failed} | {} | {} ({} s) | {} | {} | {:.1} | {} |",
             fault.name,
             fault.hypothesis,
             last.seen,
@@ -211,6 +224,7 @@ fn page(faults: &[Fault], records: &[Record]) -> String {
             fault.recovery().as_secs(),
             longest(runs.iter().map(|run| run.rest_s)),
             longest(runs.iter().map(|run| run.slowest_s)),
+            runs.iter().map(|run| run.busy).fold(0.0, f64::max),
             listed(runs.iter().map(|run| run.commit.as_str())),
         );
     }
@@ -256,6 +270,7 @@ mod tests {
             recovered_s,
             rest_s: Some(1.0),
             slowest_s: Some(1.0),
+            busy: 0.5,
         };
         let page = page(
             &faults,
