@@ -8,7 +8,8 @@ use clap_complete::Shell;
 use crate::{
     config::CONFIG_VARIABLE,
     operator::{
-        act, attention, audit, catalogue::Load, reconcile::Reconcile, review, saga, versions,
+        act, attention, audit, catalogue::Load, intervention::By, reconcile::Reconcile, review,
+        saga, versions,
     },
     output::Format,
     roles::worker::Name,
@@ -93,6 +94,9 @@ pub(crate) enum Command {
     Check,
     /// Hold the payment provider's list against our orders, and tell every difference
     Reconcile(Reconcile),
+    /// Which life of the database this is: messages of another one are dropped
+    #[command(subcommand)]
+    Incarnation(Incarnation),
     /// What is configured
     #[command(subcommand)]
     Config(Config),
@@ -103,6 +107,16 @@ pub(crate) enum Command {
         /// The shell to write it for
         shell: Shell,
     },
+}
+
+/// `guichet incarnation …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Incarnation {
+    /// The one that the database is in
+    Show,
+    /// Begin another one, after the database was brought back to an earlier point; every role ends, to be
+    /// started again
+    Renew(By),
 }
 
 /// `guichet catalogue …`

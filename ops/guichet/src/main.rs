@@ -20,7 +20,7 @@ use inspector::review::Decision;
 use tokio::runtime::Builder;
 
 use crate::{
-    cli::{Audit, Catalogue, Cli, Command, Config, Review, Saga},
+    cli::{Audit, Catalogue, Cli, Command, Config, Incarnation, Review, Saga},
     failure::Failure,
 };
 
@@ -138,6 +138,14 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Reconcile(args) => on(
             Builder::new_multi_thread(),
             operator::reconcile::run(file, format, args),
+        ),
+        Command::Incarnation(Incarnation::Show) => on(
+            Builder::new_multi_thread(),
+            operator::incarnation::show(file, format),
+        ),
+        Command::Incarnation(Incarnation::Renew(by)) => on(
+            Builder::new_multi_thread(),
+            operator::incarnation::renew(file, format, by),
         ),
         Command::Config(Config::Print) => operator::config_print::run(file, format),
         Command::Completions { shell } => {

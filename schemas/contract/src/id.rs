@@ -89,9 +89,8 @@ impl From<SagaId> for OrderId {
     }
 }
 
-/// Which life of the database a message belongs to: made of PostgreSQL's system identifier,
-/// timeline and database oid. After a restore from backup it differs, and older messages are
-/// recognised and dropped.
+/// Which life of the database a message belongs to: a number drawn when that life began. After a restore
+/// from backup it differs, and older messages are recognised and dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incarnation(pub u64);
 

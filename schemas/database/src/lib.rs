@@ -5,8 +5,8 @@
 //! future half-way (no `select!`, no `timeout` around it): the transaction would stay open until the
 //! pool discards the connection. The server's statement time-out bounds it.
 //!
-//! This crate knows no table but those of the migrations it carries as text; whoever uses it owns
-//! his SQL.
+//! This crate knows no table but those of the migrations it carries as text, and the row that says which
+//! [`incarnation`] of the database this is; whoever uses it owns his SQL.
 
 pub mod clock;
 mod config;
@@ -20,7 +20,7 @@ pub mod testing;
 pub use clock::Clock;
 pub use config::Config;
 pub use error::{Error, is_transient};
-pub use incarnation::incarnation;
+pub use incarnation::{incarnation, present_incarnation, renew_incarnation};
 pub use migrations::migrate;
 pub use pool::{Connection, Pool, connect, pool};
 #[doc(hidden)]

@@ -25,7 +25,15 @@ impl TestDatabase {
         let server = std::env::var("GUICHET_DATABASE_URL").expect(
             "GUICHET_DATABASE_URL is not set: run ./ops/test, which starts servers and sets it",
         );
-        let server: Url = server.parse().expect("GUICHET_DATABASE_URL is a URL");
+        Self::create_on(&server).await
+    }
+
+    /// Makes one on another server.
+    ///
+    /// # Panics
+    /// As [`Self::create`].
+    pub async fn create_on(server: &str) -> Self {
+        let server: Url = server.parse().expect("the server's address is a URL");
         let mut admin = connect(&server).await;
         let template = template(&server, &mut admin).await;
         let name = format!("guichet_test_{}", Uuid::now_v7().simple());

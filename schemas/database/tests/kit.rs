@@ -56,22 +56,6 @@ async fn migrating_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn each_database_has_an_incarnation_of_its_own() {
-    let (one, two) = (TestDatabase::create().await, TestDatabase::create().await);
-    let first = database::incarnation(&mut one.connection().await)
-        .await
-        .expect("readable");
-    let again = database::incarnation(&mut one.connection().await)
-        .await
-        .expect("readable");
-    let other = database::incarnation(&mut two.connection().await)
-        .await
-        .expect("readable");
-    assert_eq!(first, again);
-    assert_ne!(first, other);
-}
-
-#[tokio::test]
 async fn a_failed_transaction_leaves_nothing() {
     let database = TestDatabase::create().await;
     let mut connection = database.connection().await;

@@ -20,6 +20,8 @@ pub(crate) const SIGNING_KEY: &str =
 /// How the world differs from test to test.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Another server for its database than that of the environment.
+    pub server: Option<String>,
     /// How long a worker waits for the payment provider.
     pub pay_timeout_ms: u64,
     /// The version of the orders that its first gateway takes.
@@ -33,6 +35,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            server: None,
             pay_timeout_ms: 5_000,
             version: 1,
             definitions: Definitions::ours(),
@@ -60,7 +63,10 @@ pub struct Ground {
 
 impl Ground {
     pub(crate) async fn lay(settings: Settings, provider_url: String) -> Self {
-        let database = TestDatabase::create().await;
+        let database = match &settings.server {
+            Some(server) => TestDatabase::create_on(server).await,
+            None => TestDatabase::create().await,
+        };
         let mut connection = database.connection().await;
         register(&mut connection, &settings.definitions)
             .await

@@ -65,22 +65,35 @@ impl Processes {
 
     /// The same, with some of the configuration replaced: role, variable, value.
     pub async fn start_with(special: &[(Name, &str, String)]) -> Self {
-        Self::prepare(1).await.run(special).await
+        Self::prepare(Settings::default()).await.run(special).await
     }
 
     /// The same, with orders of this version.
     pub async fn start_selling(version: i16) -> Self {
-        Self::prepare(version).await.run(&[]).await
+        let settings = Settings {
+            version,
+            ..Settings::default()
+        };
+        Self::prepare(settings).await.run(&[]).await
     }
 
     /// The same, with some of the roles reaching the database through a proxy.
     pub async fn start_behind(lines: &[(Name, &TcpProxy)]) -> Self {
-        let processes = Self::prepare(1).await;
+        let processes = Self::prepare(Settings::default()).await;
         let url = processes.ground.database.url();
         let through =
             |(name, line): &(Name, &TcpProxy)| (*name, "GUICHET_DATABASE_URL", line.through(&url));
         let special: Vec<_> = lines.iter().map(through).collect();
         processes.run(&special).await
+    }
+
+    /// The same, with its database on another server than that of the environment.
+    pub async fn start_on(server: &str) -> Self {
+        let settings = Settings {
+            server: Some(server.to_owned()),
+            ..Settings::default()
+        };
+        Self::prepare(settings).await.run(&[]).await
     }
 
     async fn run(mut self, special: &[(Name, &str, String)]) -> Self {
@@ -97,13 +110,9 @@ impl Processes {
         self
     }
 
-    async fn prepare(version: i16) -> Self {
+    async fn prepare(settings: Settings) -> Self {
         let (gateway, psp) = (free_port(), free_port());
         let psp_url = format!("http://127.0.0.1:{psp}");
-        let settings = Settings {
-            version,
-            ..Settings::default()
-        };
         let ground = Ground::lay(settings, psp_url.clone()).await;
         let provider = Arc::new(Provider::at(&psp_url));
         let environment = environment(&ground, gateway, psp);

@@ -15,6 +15,7 @@ mod outside;
 mod poison;
 mod provider_away;
 mod reconcile;
+mod restore;
 mod troubles;
 mod versions;
 mod watched;

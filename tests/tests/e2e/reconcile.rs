@@ -66,8 +66,12 @@ async fn sold(world: &World) -> (Placed, String) {
 
 #[tokio::test]
 async fn where_orders_ended_well_nothing_differs() {
-    let world = World::start().await;
+    let mut world = World::start().await;
     sold(&world).await;
+    // By the second version it is authorised first, and captured when the tickets are made.
+    let second = world.sell_by(2).await;
+    let (_, ended) = second.buy(&Wish::of(DIVING_A, 1)).await;
+    assert_eq!(ended.status(), "confirmed");
     let declined = Wish::of(DIVING_A, 1).paid_with("pm_card_visa_chargeDeclined");
     let declined = world.shop.place(&declined).await;
     assert_eq!(world.shop.ended(&declined).await.status(), "cancelled");

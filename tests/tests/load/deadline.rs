@@ -83,6 +83,7 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 async fn race(definition: Definition) -> Ends {
     let _alone = ALONE.lock().await;
     let world = World::with(Settings {
+        server: None,
         pay_timeout_ms: 10_000,
         version: definition.id,
         definitions: Definitions::of([definition]),

@@ -32,6 +32,9 @@ pub(crate) async fn run(file: Option<&Path>, format: Format) -> Result<(), Failu
     register(&mut connection, &ours)
         .await
         .context("cannot register the definitions")?;
+    database::incarnation(&mut connection)
+        .await
+        .context("cannot tell which database this is")?;
     let definitions = ours.iter();
     let definitions = definitions.map(|ours| format!("{} {}", ours.name, ours.version));
     let done = Done {

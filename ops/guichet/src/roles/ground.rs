@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use bus::Bus;
 use contract::Incarnation;
 use database::{Clock, Connection, Pool};
 use diesel::sql_types::BigInt;
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::RunQueryDsl;
 use runtime::health::Check;
 use tokio::{
     select,
@@ -23,9 +23,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How often the pool is looked at. That costs no statement: a connection whose other end is gone shows
 /// it, and another one is opened then, or cannot be.
 const LOOK: Duration = Duration::from_secs(2);
-/// Looks for each that asks something, because a server that hangs closes nothing. Few, for an idle
-/// installation shall be one.
-const ASK_LOOKS: u32 = 15;
+/// Looks for each that asks something, because a server that hangs closes nothing, and one that was brought
+/// back to an earlier point is another life. Few, for an idle installation shall be one.
+const ASK_LOOKS: u32 = 5;
 /// How long the answer may take.
 const ANSWER: Duration = Duration::from_secs(3);
 /// How long the bus may take to close, beyond its own deadline.
@@ -84,11 +84,16 @@ impl Ground {
         let bus_stop = CancellationToken::new();
         let bus = Bus::start(amqp, incarnation, bus_stop.clone());
         watch(process, &bus, &bus_stop);
-        tokio::spawn(
-            bus_stop
-                .clone()
-                .run_until_cancelled_owned(watch_database(check, pool.clone())),
-        );
+        let watched = watch_database(check, pool.clone(), incarnation);
+        let stop = process.shutdown.clone();
+        process.tasks.spawn("incarnation", async move {
+            match stop.run_until_cancelled_owned(watched).await {
+                None => Ok(()),
+                Some(other) => Err(anyhow!(
+                    "the database is in another life ({other}): what this process remembers is of {incarnation}"
+                )),
+            }
+        });
         Ok(Some(Self {
             pool,
             bus,
@@ -130,30 +135,40 @@ fn watch(process: &Process, bus: &Bus, stop: &CancellationToken) {
     });
 }
 
-/// Keeps the readiness in step with the database, both ways.
-async fn watch_database(check: Check, pool: Pool) {
-    let mut well = true;
-    for look in 1_u32.. {
+/// Keeps the readiness in step with the database, both ways. Returns when the database is in another life,
+/// and says in which: what a process remembers (sagas, leases, what it is about to write) is of the one that
+/// it began in, so it ends, and whoever started it starts it again.
+async fn watch_database(check: Check, pool: Pool, began_in: Incarnation) -> Incarnation {
+    let (mut well, mut look) = (true, 0_u32);
+    loop {
         sleep(LOOK).await;
+        look = look.wrapping_add(1);
         let asked = !well || look.is_multiple_of(ASK_LOOKS);
         let looked = match asked {
             true => ask(&pool).await,
-            false => pool.get().await.map(drop).context("cannot connect"),
+            false => match pool.get().await {
+                Ok(_) => Ok(began_in),
+                Err(error) => Err(error).context("cannot connect"),
+            },
         };
         well = looked.is_ok();
         match looked {
-            Ok(()) => check.ready(),
+            Ok(found) if found != began_in => return found,
+            Ok(_) => check.ready(),
             Err(error) => check.not_ready(format!("{error:#}")),
         }
     }
 }
 
-async fn ask(pool: &Pool) -> Result<()> {
+async fn ask(pool: &Pool) -> Result<Incarnation> {
     let mut connection = pool.get().await.context("cannot connect")?;
-    timeout(ANSWER, connection.batch_execute("SELECT 1"))
+    let number = timeout(ANSWER, database::present_incarnation(&mut connection))
         .await
         .context("no answer in time")?
-        .context("no answer")
+        .context("no answer")?;
+    number
+        .map(Incarnation)
+        .context("the database has no incarnation")
 }
 
 #[derive(diesel::QueryableByName)]
