@@ -84,12 +84,18 @@ pub fn role_of(place: &str) -> Name {
     }
 }
 
-/// The versions of an order on whose way a place is.
+/// The versions of an order on whose way a place is. Only the second captures in a step of its own; and by
+/// the first, issuing is the pivot, so an undo of it finds nothing that was done.
 #[must_use]
 pub fn versions_with(place: &str) -> &'static [i16] {
-    let step = place.split('.').nth(1);
-    match step {
+    let nothing_was_done = [
+        "worker.issue.undo.claimed",
+        "worker.issue.undo.before_effect",
+        "worker.issue.undo.after_effect",
+    ];
+    match place.split('.').nth(1) {
         Some("capture") => &[2],
+        _ if nothing_was_done.contains(&place) => &[2],
         _ => &[1, 2],
     }
 }
