@@ -275,23 +275,37 @@ impl Customers {
         }
         let wish = Wish::of(DIVING_A, 1);
         let of = json!({ "receipt_email": wish.email() });
-        for (on, fault, times) in [
-            ("capture", "500_after", 1),
-            ("capture", "500", TIMES_MANY),
-            ("retrieve", "500", TIMES_MANY),
-        ] {
-            self.provider.plan_for(&of, on, &fault.into(), times).await;
+        // In vain at first, so that there is time to have nobody hear of it once it is made.
+        let in_vain = json!({
+            "match": of, "on": "capture", "fault": "timeout_before", "hold_ms": 1_000, "times": 2,
+        });
+        self.provider.plan_as(&in_vain).await;
+        for (fault, times) in [("500_after", 1), ("500", TIMES_MANY)] {
+            let fault = json!(fault);
+            self.provider.plan_for(&of, "capture", &fault, times).await;
         }
         let placed = self.place(&wish).await;
-        for kind in [StepKind::Do, StepKind::Probe] {
-            until("the provider was asked in vain", async || {
-                let saga = self.judge.saga(placed.id).await;
-                let tried = times(&saga, &StepName::CAPTURE, kind, Outcome::Retry);
-                (tried > 0).then_some(())
-            })
-            .await;
-            self.time_is_over(&placed, kind).await;
-        }
+        until("the capture is begun", async || {
+            let effect = self.judge.effect(placed.id, &StepName::CAPTURE).await;
+            effect.map(drop)
+        })
+        .await;
+        let fault = json!("500");
+        let provider = &self.provider;
+        provider.plan_for(&of, "retrieve", &fault, TIMES_MANY).await;
+        until("it is captured", async || {
+            let balance = self.provider.balance(placed.id.0).await;
+            (balance.captures == 1).then_some(())
+        })
+        .await;
+        self.time_is_over(&placed, StepKind::Do).await;
+        until("it was asked about in vain", async || {
+            let saga = self.judge.saga(placed.id).await;
+            let tried = times(&saga, &StepName::CAPTURE, StepKind::Probe, Outcome::Retry);
+            (tried > 0).then_some(())
+        })
+        .await;
+        self.time_is_over(&placed, StepKind::Probe).await;
         self.provider.forget_plans().await;
         let order = self.ended(&placed, "cancelled", "step_failed").await;
         let balance = self.provider.balance(placed.id.0).await;
