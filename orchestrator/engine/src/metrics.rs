@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     pub(crate) attention: IntCounter,
     pub(crate) asking: IntGaugeVec,
     pub(crate) oldest_untaken_s: IntGauge,
+    pub(crate) deadline_near: IntCounterVec,
     pub(crate) breaker_open: IntGaugeVec,
     pub(crate) breaker_openings: IntCounterVec,
 }
@@ -82,6 +83,11 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "guichet_sagas_oldest_untaken_seconds",
         "For how long a saga of this process has asked for a person without anybody's having taken it on: \
          the longest; 0 when there is none",
+    ),
+    deadline_near: metrics::counters(
+        "guichet_saga_deadline_near_total",
+        "Deadlines of which four fifths were over, by the step that the saga was at",
+        &["step"],
     ),
     breaker_open: metrics::gauges(
         "guichet_saga_breaker_open",

@@ -3,10 +3,12 @@
 //! and send what follows.
 
 mod away;
+mod settled;
 #[cfg(test)]
 mod tests;
 
 pub use away::Away;
+pub use settled::Settled;
 
 use crate::{
     definitions::Definitions,
@@ -414,26 +416,6 @@ impl Owner {
             self.sagas.forget(*id);
         }
         aftermath
-    }
-
-    /// Whether a signal is settled for good, given what became of it in a batch. One that came early
-    /// stays; so does one of a saga that was moved by somebody else meanwhile, or is paused, held or
-    /// elsewhere. `over` says of a saga that was read for the batch whether it has ended.
-    #[must_use]
-    pub fn is_settled(
-        &self,
-        saga: SagaId,
-        settlement: Settlement,
-        conflicts: &HashSet<SagaId>,
-        over: bool,
-    ) -> bool {
-        match settlement {
-            _ if conflicts.contains(&saga) => false,
-            Settlement::Applied => true,
-            Settlement::Refused(Illegal::Paused) => planted(Bug::PauseLosesSignals),
-            Settlement::Refused(why) => why != Illegal::SignalEarly,
-            Settlement::UnknownSaga => !self.knows(saga) && over,
-        }
     }
 
     // Sending again.

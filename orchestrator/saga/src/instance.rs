@@ -191,13 +191,18 @@ pub struct Flags {
     pub held: bool,
     /// A person has to look: a failed undo, a step after the pivot that keeps failing.
     pub attention: bool,
+    /// Somebody was warned that the time of what it waits for, or its own, is nearly over.
+    pub warned: bool,
 }
 
 impl Flags {
     /// As the row keeps them.
     #[must_use]
     pub fn bits(self) -> i16 {
-        i16::from(self.paused) | i16::from(self.held) << 1 | i16::from(self.attention) << 2
+        i16::from(self.paused)
+            | i16::from(self.held) << 1
+            | i16::from(self.attention) << 2
+            | i16::from(self.warned) << 3
     }
 
     /// From the row.
@@ -207,6 +212,7 @@ impl Flags {
             paused: bits & 1 != 0,
             held: bits & 2 != 0,
             attention: bits & 4 != 0,
+            warned: bits & 8 != 0,
         }
     }
 }

@@ -28,8 +28,8 @@ pub use resend::{Answers, current};
 pub use retry::RetryPolicy;
 pub use settle::{Applied, Plan, Settlement, Write, settle};
 pub use step::{
-    Action, Illegal, Input, InputKind, Log, Now, ReplyInput, Send, SignalKind, Transition, start,
-    step,
+    Action, DEADLINE_NEAR, Illegal, Input, InputKind, Log, Now, ReplyInput, Send, SignalKind,
+    Transition, start, step,
 };
 
 /// Milliseconds since the Unix epoch, by the database's clock.

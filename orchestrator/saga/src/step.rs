@@ -15,6 +15,9 @@ mod act;
 mod draft;
 mod pause;
 mod undo;
+mod wait;
+
+pub use wait::DEADLINE_NEAR;
 
 use crate::{
     Cursor, Definition, Instance, State, Steps, TimestampMs,
@@ -336,8 +339,8 @@ pub fn step(
             (Some(reply.outcome), reply.code.clone())
         }
         Input::Wake => {
-            draft.wake()?;
-            (None, None)
+            let code = draft.wake()?;
+            (None, code.map(str::to_owned))
         }
         Input::Signal { step, kind } => {
             draft.signal(*step, *kind)?;

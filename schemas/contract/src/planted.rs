@@ -76,6 +76,8 @@ pub enum Bug {
     UnsafeIsMigrated,
     /// The sagas of a definition that is withdrawn go on.
     WithdrawnGoesOn,
+    /// Nobody is warned that a wait is nearly over.
+    DeadlineNotWarned,
 }
 
 #[cfg(feature = "planted")]

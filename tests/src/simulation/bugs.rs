@@ -70,7 +70,8 @@ pub const ALL: &[Planted] = &[
     },
     alone(&[Bug::LateDoNotFenced], &["honest-end"]),
     alone(&[Bug::UndoneRevived], &["honest-end"]),
-    alone(&[Bug::WorkerDoesNotFold], &["effects-once"]),
+    // It takes the last places twice, and the database refuses that.
+    alone(&[Bug::WorkerDoesNotFold], &["effects-once", "no-oversell"]),
     // It comes into force unknown to its saga, twice, or the one that its customer answered is never asked
     // about.
     alone(
@@ -150,6 +151,11 @@ pub const ALL: &[Planted] = &[
         bugs: &[Bug::WithdrawnGoesOn],
         breaks: &["every-end-undoes"],
         faults: &[Fault::DefinitionWithdrawn],
+    },
+    Planted {
+        bugs: &[Bug::DeadlineNotWarned],
+        breaks: &["prompt-end"],
+        faults: &[],
     },
     Planted {
         bugs: &[Bug::BreakerIgnored],

@@ -85,6 +85,7 @@ const MUST_HAPPEN: &[&str] = &[
     "a command is held back",
     "a command is let through",
     "a breaker closes",
+    "a deadline is near",
 ];
 
 /// The ends that sagas of each version have to have come to.

@@ -104,6 +104,8 @@ pub(super) struct Order {
     pub(super) paused: bool,
     /// It is placed when nothing goes wrong any more, so it gets what its customer deserves.
     pub(super) calm: bool,
+    /// The provider does not tell what became of its payment.
+    pub(super) unheard: bool,
     /// Its payment succeeds when its time ends.
     pub(super) races: bool,
     /// Its payments at the provider.
@@ -140,7 +142,7 @@ impl Order {
     pub(super) fn answers(&self, step: u8) -> bool {
         match step {
             1 => self.fraud != Fraud::Review(None),
-            _ => self.card != Card::Challenge(None),
+            _ => self.card != Card::Challenge(None) && !self.unheard,
         }
     }
 
@@ -223,6 +225,7 @@ impl Order {
             mail_refused: rng.chance(100),
             paused: false,
             calm,
+            unheard: false,
             races: false,
             payments: Vec::new(),
         }

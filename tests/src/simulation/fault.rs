@@ -83,6 +83,8 @@ faults! {
     MailAway = "the mail server is away", 2000;
     /// An operator stops a saga for a while.
     OperatorPauses = "an operator pauses a saga", 1500;
+    /// Nobody hears of what became of a payment.
+    WebhookLost = "the provider's event never comes", 1500;
     /// A customer ends his order.
     CustomerEnds = "a customer ends an order", 2500;
     /// An operator moves a saga to the other version of its definition.

@@ -45,13 +45,12 @@ pub(super) struct Judge {
     /// Until when each order has to be at rest, once nothing goes wrong any more.
     due: Vec<i64>,
     /// The definition that was withdrawn, and when.
-    withdrawn: Option<(i16, i64)>,
+    pub(super) withdrawn: Option<(i16, i64)>,
     /// When each order went on after a pause, or came to its version.
-    went_on: Vec<i64>,
+    pub(super) went_on: Vec<i64>,
+    /// Which orders were told that their time is nearly over.
+    pub(super) warned: Vec<bool>,
 }
-
-/// So long after it was withdrawn every owner of its sagas knows: a lease, and some rounds.
-const HEARD_MS: i64 = 9_000 + 3 * 2_500;
 
 /// Why a command is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +62,7 @@ pub(super) enum Why {
 }
 
 impl Judge {
-    fn fail(&mut self, invariant: &'static str, order: usize, what: String) {
+    pub(super) fn fail(&mut self, invariant: &'static str, order: usize, what: String) {
         let order = Some(order);
         self.violation.get_or_insert(Violation {
             invariant,
@@ -82,6 +81,7 @@ impl Judge {
         self.doubted.push([false; 2]);
         self.due.push(i64::MAX);
         self.went_on.push(i64::MIN);
+        self.warned.push(false);
         self.row(self.sends.len() - 1, saga, definition);
     }
 
@@ -287,39 +287,6 @@ impl Judge {
         }
     }
 
-    /// A definition was withdrawn.
-    pub(super) fn withdrawn(&mut self, definition: i16, now: i64) {
-        self.withdrawn = Some((definition, now));
-    }
-
-    /// Nothing goes wrong any more since `healed_at`, and a saga was moved: one whose definition was
-    /// withdrawn a while ago begins no other step.
-    pub(super) fn goes_on(
-        &mut self,
-        order: usize,
-        before: &Instance,
-        write: &Write,
-        now: i64,
-        healed_at: i64,
-    ) {
-        let next = &write.next;
-        if before.flags.paused || before.definition != next.definition || before.rev == 1 {
-            self.went_on[order] = now;
-        }
-        let Some((definition, at)) = self.withdrawn.filter(|one| one.0 == next.definition) else {
-            return;
-        };
-        let known = at.max(healed_at) + HEARD_MS;
-        let heard = known.max(self.went_on[order].saturating_add(HEARD_MS));
-        let begins = next.cursor.is_some_and(|at| {
-            at.kind == StepKind::Do && before.cursor.is_none_or(|was| was.step != at.step)
-        });
-        if begins && next.reason.is_none() && !next.pivot_done() && now > heard {
-            let what = format!("definition {definition} is withdrawn, and it begins another step");
-            self.fail("every-end-undoes", order, what);
-        }
-    }
-
     /// A saga was loaded, or its owner has a new session.
     pub(super) fn excuse(&mut self, order: usize, seq: i32) {
         self.sends(order, seq).excuses += 1;
@@ -443,6 +410,7 @@ impl Judge {
                         );
                     }
                     let reason = row.saga.reason.as_deref();
+                    self.was_warned(order, row, truth);
                     let refusals = [Refusal::SoldOut, Refusal::DefinitionWithdrawn];
                     let why = refusals
                         .iter()

@@ -22,6 +22,7 @@ mod provider;
 mod race;
 pub mod rng;
 mod settling;
+mod watch;
 mod weather;
 mod worker;
 mod world;

@@ -211,6 +211,10 @@ impl World {
             "payment {at} decided by its owner: {good}"
         );
         self.effect(order, 2);
+        if self.strikes(Fault::WebhookLost) {
+            self.orders[order].unheard = true;
+            return;
+        }
         let after = self.rng.range(100, 20_000);
         self.after(after, Event::Webhook(order));
         if self.rng.chance(3_000) {

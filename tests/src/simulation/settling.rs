@@ -8,9 +8,9 @@ use super::{
     world::{Event, INCARNATION, World, tell},
 };
 use contract::{Command, Reply, SagaId, StepKind};
-use engine::{Owner, Sender, shard_of};
-use saga::{Input, Now, Plan, ReplyInput, State, breaker::Turned};
-use std::{collections::HashSet, rc::Rc};
+use engine::{Owner, Sender, Settled, shard_of};
+use saga::{Definition, Input, Now, Plan, ReplyInput, State, breaker::Turned};
+use std::{collections::HashSet, rc::Rc, sync::Arc};
 
 const BATCH_MAX: usize = 500;
 const REREADS_MAX: u8 = 3;
@@ -177,6 +177,11 @@ impl World {
                 self.operators += 1;
                 self.after(after, Event::Operator(number));
             }
+            let near = |log: &saga::Log| log.code.as_deref() == Some(saga::DEADLINE_NEAR);
+            if write.applied.iter().any(|one| near(&one.log)) {
+                self.coverage.reached("a deadline is near");
+                self.judge.warned(number);
+            }
             if Judge::rests(&write.next) {
                 self.coverage.ended(&write.next);
             }
@@ -205,6 +210,7 @@ impl World {
         let sender = self.sender(i);
         let process = &mut self.orchestrators[i];
         let mut conflicts = HashSet::new();
+        let mut outdated = Vec::new();
         let mut commands = Vec::new();
         let open = process.owner.open();
         for write in plan.writes {
@@ -246,16 +252,33 @@ impl World {
                 .db
                 .saga(one.saga)
                 .is_none_or(|saga| saga.state.is_end());
-            if let Some(signal) = one.signal
-                && process
-                    .owner
-                    .is_settled(one.saga, *settlement, &conflicts, over)
-            {
-                let row = &mut self.db.signals[signal];
-                row.applied = true;
-                if row.told == Told::End {
-                    let saga = &self.db.orders[row.order].saga;
-                    self.judge.end_settled(row.order, saga);
+            let Some(signal) = one.signal else { continue };
+            let settled = process
+                .owner
+                .settled(one.saga, *settlement, &conflicts, over);
+            let row = &mut self.db.signals[signal];
+            let stored = &self.db.orders[row.order].saga;
+            let is_settled = match settled {
+                Settled::Not => false,
+                Settled::ForGood => true,
+                Settled::IfAt(rev) => rev == stored.rev || stored.state.is_end(),
+            };
+            if !is_settled {
+                if matches!(settled, Settled::IfAt(_)) {
+                    outdated.push(one.saga);
+                }
+                continue;
+            }
+            row.applied = true;
+            if row.told == Told::End {
+                self.judge.end_settled(row.order, stored);
+            }
+            if matches!(settlement, saga::Settlement::Refused(_)) {
+                let definition = process.owner.definition(stored.definition);
+                let at = Now::new(now, 0);
+                let legal = |by: &Arc<Definition>| saga::step(by, stored, &one.input, at).is_ok();
+                if definition.is_some_and(legal) {
+                    self.judge.told_in_vain(row.order, &one.input);
                 }
             }
         }
@@ -271,6 +294,14 @@ impl World {
             }
         }
         self.send_doubtful(i, &aftermath.send_again);
+        for id in &outdated {
+            if let Some(saga) = self.db.saga(*id) {
+                let owner = &mut self.orchestrators[i].owner;
+                owner.take_in(saga.clone(), shard_of(*id, SHARDS));
+                self.coverage.reached("an outdated owner reads again");
+            }
+        }
+        self.send_again(i, &outdated);
         if !conflicts.is_empty() && rereads < REREADS_MAX {
             let again = given
                 .into_iter()

@@ -10,6 +10,7 @@ mod duplicates;
 mod ends;
 mod kills;
 mod migrate;
+mod near;
 mod outage;
 mod outside;
 mod poison;

@@ -263,9 +263,9 @@ impl Orchestrator {
         self.load(&sagas).await?;
         self.send_again(sagas, "loaded").await;
         let mut connection = self.parts.pool.get().await?;
-        MarkApplied { ids: signals }
-            .execute(&mut connection)
-            .await?;
+        let revs = vec![None; signals.len()];
+        let marked = MarkApplied { ids: signals, revs };
+        let _: Vec<Uuid> = marked.load(&mut connection).await?;
         Ok(())
     }
 

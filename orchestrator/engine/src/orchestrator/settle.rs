@@ -2,7 +2,7 @@
 
 use super::{Orchestrator, count_input, load::Found, publish::Outgoing};
 use crate::{
-    Answered, Error, Owner,
+    Answered, Error, Owner, Settled,
     command::Sender,
     metrics::METRICS,
     store::{
@@ -18,7 +18,9 @@ use contract::{
     crash::{self, Orchestrator as At, Point},
 };
 use diesel_async::RunQueryDsl;
-use saga::{Definition, Illegal, Input, Now, Plan, Settlement, Write, breaker::Turned};
+use saga::{
+    DEADLINE_NEAR, Definition, Illegal, Input, Log, Now, Plan, Settlement, Write, breaker::Turned,
+};
 use serde_json::Value;
 use std::{
     collections::HashSet,
@@ -147,7 +149,8 @@ impl Orchestrator {
             }
         }
         let settlements = &plan.settlements;
-        self.mark_applied(given, settlements, &found, &conflicts)
+        let outdated = self
+            .mark_applied(given, settlements, &found, &conflicts)
             .await;
         self.park_strays(given, settlements, &found).await;
         let aftermath = self.owner.finish(&inputs, settlements, &conflicts);
@@ -159,6 +162,7 @@ impl Orchestrator {
                 .await;
         }
         self.send_again(aftermath.send_again, "loaded").await;
+        self.read_outdated(outdated).await?;
         let again = given.iter().filter(|one| conflicts.contains(&one.saga));
         Ok(again.cloned().collect())
     }
@@ -209,6 +213,9 @@ impl Orchestrator {
                 traceparent: Some(trace::parent(write.next.trace_id, event)),
             });
         }
+        for one in &write.applied {
+            warn_of_deadline(&definition, id, trace_id, &one.log);
+        }
         let moved = self.owner.committed(write, now_ms);
         for (step, turned) in &moved.turned {
             tell_breaker(&definition, *step, *turned);
@@ -250,14 +257,16 @@ impl Orchestrator {
         self.publisher.send_again(commands).await;
     }
 
+    /// Marks what is settled. Returns the sagas that are not what we took them for when we refused what
+    /// they were told.
     async fn mark_applied(
         &self,
         given: &[Given],
         settlements: &[Settlement],
         found: &Found,
         conflicts: &HashSet<SagaId>,
-    ) {
-        let mut ids = Vec::new();
+    ) -> Vec<SagaId> {
+        let (mut ids, mut revs) = (Vec::new(), Vec::new());
         for (one, settlement) in given.iter().zip(settlements) {
             let name = match settlement {
                 Settlement::Applied if conflicts.contains(&one.saga) => "conflict",
@@ -269,25 +278,47 @@ impl Orchestrator {
             };
             count_input(one.input.kind(), name);
             let over = found.is_over(one.saga);
-            let settled = self
-                .owner
-                .is_settled(one.saga, *settlement, conflicts, over);
-            ids.extend(one.signal.filter(|_| settled));
+            let settled = self.owner.settled(one.saga, *settlement, conflicts, over);
+            let rev = match settled {
+                Settled::Not => continue,
+                Settled::ForGood => None,
+                Settled::IfAt(rev) => Some(rev),
+            };
+            if let Some(signal) = one.signal {
+                ids.push(signal);
+                revs.push(rev);
+            }
         }
         if ids.is_empty() {
-            return;
+            return Vec::new();
         }
         crash::at(Point::Orchestrator(At::SignalApplied));
         let marked = async {
             let mut connection = self.parts.pool.get().await?;
-            MarkApplied { ids }.execute(&mut connection).await?;
-            Ok::<_, Error>(())
+            let outdated: Vec<Uuid> = MarkApplied { ids, revs }.load(&mut connection).await?;
+            Ok::<_, Error>(outdated)
         };
-        if let Err(error) = marked.await {
+        let outdated = marked.await.unwrap_or_else(|error| {
             // They come again, and are late then.
             tracing::warn!(%error, "signals could not be marked as applied");
-        }
+            Vec::new()
+        });
         crash::at(Point::Orchestrator(At::SignalMarked));
+        outdated.into_iter().map(SagaId).collect()
+    }
+
+    /// Somebody else has moved these sagas: where their replies went is not known either.
+    async fn read_outdated(&mut self, sagas: Vec<SagaId>) -> Result<(), Error> {
+        if sagas.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(
+            sagas = sagas.len(),
+            "sagas were told something that we did not know them for"
+        );
+        self.load(&sagas).await?;
+        self.send_again(sagas, "loaded").await;
+        Ok(())
     }
 
     /// A reply for a saga that does not exist at all is parked: it is from somewhere else.
@@ -347,6 +378,17 @@ fn tell_breaker(definition: &Definition, step: u8, turned: Turned) {
             tracing::info!(step, "what the step needs outside is back");
         }
     }
+}
+
+/// A saga's time is nearly over.
+fn warn_of_deadline(definition: &Definition, id: SagaId, trace_id: u128, log: &Log) {
+    if log.code.as_deref() != Some(DEADLINE_NEAR) {
+        return;
+    }
+    let at = log.cursor.and_then(|cursor| definition.step(cursor.step));
+    let step = at.map_or("", |step| step.name.as_str());
+    METRICS.deadline_near.with_label_values(&[step]).inc();
+    tracing::info!(saga_id = %id, trace_id = trace::id(trace_id), step, "a deadline is near");
 }
 
 /// How long an answer took.

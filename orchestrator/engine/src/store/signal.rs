@@ -49,9 +49,20 @@ database::statement! {
 }
 
 database::statement! {
-    /// Marks signals as applied.
+    /// Marks signals as applied, those with a revision on condition that their saga has it, or has ended.
+    /// Returns the sagas that have another one: their signals stay open.
     pub(crate) struct MarkApplied {
         ids: Vec<Uuid> => Array<SqlUuid>,
-    } -> Integer =
-    "UPDATE signals SET applied_at = clock_timestamp() WHERE id = ANY ({ids}) AND applied_at IS NULL"
+        revs: Vec<Option<i32>> => Array<Nullable<Integer>>,
+    } -> SqlUuid =
+    "WITH given AS (
+       SELECT g.id, g.rev IS NULL OR a.rev = g.rev OR a.ended AS settled, s.saga_id
+       FROM unnest({ids}, {revs}) AS g(id, rev)
+       JOIN signals s ON s.id = g.id
+       JOIN sagas a ON a.id = s.saga_id
+     ), marked AS (
+       UPDATE signals s SET applied_at = clock_timestamp() FROM given g
+       WHERE s.id = g.id AND g.settled AND s.applied_at IS NULL
+     )
+     SELECT DISTINCT saga_id FROM given WHERE NOT settled"
 }

@@ -4,5 +4,6 @@ mod drive;
 mod faults;
 mod held;
 mod logs;
+mod outdated;
 mod pause;
 mod world;

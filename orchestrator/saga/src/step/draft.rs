@@ -7,9 +7,6 @@ use contract::{
     planted::{self, Bug, planted},
 };
 
-/// How often the outside is asked at most once it was said to have done what is waited for.
-const LOOKS_MAX: i16 = 8;
-
 /// Whether a new phase begins (with time of its own) or the running one goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Budget {
@@ -56,16 +53,17 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    pub(super) fn wake(&mut self) -> Result<(), Illegal> {
+    /// Its time has come; a code, if there is something to say of it.
+    pub(super) fn wake(&mut self) -> Result<Option<&'static str>, Illegal> {
         if self.next.wake_at.is_none_or(|at| self.now.ms < at) {
             return Err(Illegal::NotDue);
         }
         let cursor = self.next.cursor.ok_or(Illegal::NotDue)?;
         let step = self.step_at(cursor)?;
         if self.next.state == State::Waiting {
-            self.wait_expired(step);
-            return Ok(());
+            return Ok(self.wake_in_wait(step));
         }
+        let near = self.warn_of_deadline();
         if self.deadline_counts() && self.now.ms >= self.next.deadline {
             if self.next.pivot_maybe() {
                 self.next
@@ -73,7 +71,7 @@ impl<'a> Draft<'a> {
                     .get_or_insert_with(|| code(Refusal::DeadlineExceeded));
             } else {
                 self.deadline_passed(step, cursor);
-                return Ok(());
+                return Ok(None);
             }
         }
         if !cursor.outstanding {
@@ -88,7 +86,7 @@ impl<'a> Draft<'a> {
         } else {
             self.resend(step, cursor);
         }
-        Ok(())
+        Ok(near)
     }
 
     pub(super) fn signal(&mut self, number: u8, kind: SignalKind) -> Result<(), Illegal> {
@@ -140,6 +138,7 @@ impl<'a> Draft<'a> {
         }
         if step.class == Class::Pivot {
             self.next.reason = None; // an ending that waited is refused
+            self.next.flags.warned = false;
         }
         match self.definition.after(step.number) {
             Some(after) => self.command(after, StepKind::Do, 1, Budget::Fresh),
@@ -194,33 +193,6 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether the outside may still do what the step waits for.
-    fn waits_on(&self, step: &StepDefinition) -> bool {
-        let expires = self.next.waiting_since.zip(step.waiting.as_ref());
-        let expires = expires.map(|(since, waiting)| since + i64::from(waiting.deadline_ms));
-        self.next.reason.is_none()
-            && step.probe_mode == ProbeMode::Read
-            && expires.is_some_and(|at| self.now.ms < at)
-    }
-
-    fn look_again_later(&mut self, step: &StepDefinition) {
-        self.wait(step);
-        let pause = i64::from(step.probe_policy.max_ms);
-        let at = self.now.ms.saturating_add(pause);
-        self.next.wake_at = self.next.wake_at.map(|expires| expires.min(at));
-    }
-
-    /// Something was said to have happened, and whoever was asked does not show it: he may show what was
-    /// true a moment ago. There may be no second word of it, so he is asked again a few times.
-    fn still_waits(&mut self, step: &StepDefinition, cursor: Cursor) {
-        self.wait(step);
-        if self.next.state == State::Waiting && cursor.attempt < LOOKS_MAX {
-            let pause = step.probe_policy.delay_ms(cursor.attempt, self.now.seed);
-            let at = self.now.ms.saturating_add(pause);
-            self.next.wake_at = self.next.wake_at.map(|expires| expires.min(at));
-        }
-    }
-
     fn retry(&mut self, step: &'a StepDefinition, cursor: Cursor, reply: &ReplyInput) {
         if cursor.kind != StepKind::Undo && self.next.reason.is_some() {
             return self.compensate(Refusal::StepFailed.code());
@@ -262,36 +234,6 @@ impl<'a> Draft<'a> {
         });
         self.next.resends = 0;
         self.next.wake_at = Some(self.no_later_than_deadline(at));
-    }
-
-    fn wait(&mut self, step: &StepDefinition) {
-        let Some(waiting) = &step.waiting else { return };
-        let since = *self.next.waiting_since.get_or_insert(self.now.ms);
-        let expires = since.saturating_add(i64::from(waiting.deadline_ms));
-        if self.now.ms >= expires || self.next.reason.is_some() {
-            return self.compensate(waiting.expired.code());
-        }
-        self.next.state = State::Waiting;
-        if let Some(cursor) = &mut self.next.cursor {
-            cursor.outstanding = false;
-        }
-        self.next.resends = 0;
-        self.next.budget_until = None;
-        self.next.wake_at = Some(expires);
-    }
-
-    fn wait_expired(&mut self, step: &'a StepDefinition) {
-        match (step.probe_mode, &step.waiting) {
-            // It may have happened without our hearing of it: ask once before undoing.
-            (ProbeMode::Read, _) => {
-                let looked = self.next.cursor.filter(|one| one.kind == StepKind::Probe);
-                let looked = looked.filter(|one| self.waits_on(step) && one.attempt < LOOKS_MAX);
-                let attempt = looked.map_or(1, |one| one.attempt + 1);
-                self.command(step, StepKind::Probe, attempt, Budget::Fresh);
-            }
-            (ProbeMode::Redo, Some(waiting)) => self.compensate(waiting.expired.code()),
-            (ProbeMode::Redo, None) => self.compensate(Refusal::StepFailed.code()),
-        }
     }
 
     fn is_current(&self, seq: i32) -> bool {
@@ -388,7 +330,7 @@ impl<'a> Draft<'a> {
 
     /// The saga's deadline ends what is still on its way to the pivot, and time spent waiting does
     /// not count.
-    fn deadline_counts(&self) -> bool {
+    pub(super) fn deadline_counts(&self) -> bool {
         self.next.state == State::Running
             && !self.next.pivot_done()
             && self.next.waiting_since.is_none()
@@ -398,13 +340,6 @@ impl<'a> Draft<'a> {
         self.next
             .budget_until
             .is_some_and(|until| self.now.ms >= until)
-    }
-
-    pub(super) fn end_wait(&mut self) {
-        if let Some(since) = self.next.waiting_since.take() {
-            let waited = self.now.ms.saturating_sub(since).max(0);
-            self.next.deadline = self.next.deadline.saturating_add(waited);
-        }
     }
 
     pub(super) fn ask_for_attention(&mut self) {

@@ -10,6 +10,7 @@ use contract::{
 impl<'a> Draft<'a> {
     pub(super) fn compensate(&mut self, reason: &str) {
         self.end_wait();
+        self.next.flags.warned = false;
         self.next.state = State::Compensating;
         self.next
             .reason

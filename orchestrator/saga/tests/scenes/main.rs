@@ -1,6 +1,7 @@
 //! Single scenes of the state machine, each of which a rule of its own decides.
 
 mod migrate;
+mod near;
 mod outage;
 mod pause;
 mod people;
@@ -266,7 +267,7 @@ fn a_look_that_finds_nobody_does_not_end_a_wait() {
     );
     assert_eq!(confirmed.cursor.expect("the next step").step, 3);
     // At the end of the wait, nobody being there, it ends for that reason.
-    let expiry = waiting.wake_at.expect("the wait has an end");
+    let expiry = T0 + 15 * 60_000;
     let last = after(&definition, &waiting, &Input::Wake, expiry);
     let over = last.budget_until.expect("a budget");
     let ended = after(&definition, &last, &reply(&last, Outcome::Retry, ""), over);
@@ -279,7 +280,7 @@ fn a_look_that_shows_nothing_yet_is_repeated_a_few_times() {
     let (definition, paying) = order_at(2);
     let told = reply(&paying, Outcome::Waiting, "");
     let waiting = after(&definition, &paying, &told, T0);
-    let expiry = waiting.wake_at.expect("the wait has an end");
+    let near = waiting.wake_at.expect("somebody is warned of its end");
     let nudge = Input::Signal {
         step: 2,
         kind: SignalKind::Nudge,
@@ -291,7 +292,7 @@ fn a_look_that_shows_nothing_yet_is_repeated_a_few_times() {
         saga = after(&definition, &saga, &nothing, at);
         assert_eq!(saga.state, State::Waiting);
         at = saga.wake_at.expect("it is looked at again");
-        if at == expiry {
+        if at == near {
             break;
         }
         saga = after(&definition, &saga, &Input::Wake, at);
@@ -299,7 +300,13 @@ fn a_look_that_shows_nothing_yet_is_repeated_a_few_times() {
         looks += 1;
     }
     assert_eq!(looks, 8);
-    // Then at the end of the wait, and once only.
+    // Then when the end is near and at the end, once each.
+    let warned = after(&definition, &saga, &Input::Wake, near);
+    assert_eq!(warned.cursor.expect("a probe").attempt, 1);
+    let nothing = reply(&warned, Outcome::Waiting, "");
+    let saga = after(&definition, &warned, &nothing, near);
+    let expiry = T0 + 15 * 60_000;
+    assert_eq!(saga.wake_at, Some(expiry));
     let last = after(&definition, &saga, &Input::Wake, expiry);
     assert_eq!(last.cursor.expect("a probe").attempt, 1);
     let ended = after(

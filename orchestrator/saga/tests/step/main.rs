@@ -108,6 +108,11 @@ impl World {
         }
         let transition = result?;
         assert_eq!(transition.next.rev, before.rev + 1);
+        let warns = transition.log.code.as_deref() == Some(saga::DEADLINE_NEAR);
+        assert!(
+            !warns || (transition.next.flags.warned && !before.flags.warned),
+            "once"
+        );
         let decided = transition.send.filter(|send| send.seq > before.seq);
         let cursor = transition.next.cursor;
         assert!(

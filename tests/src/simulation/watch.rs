@@ -1,0 +1,71 @@
+//! What the judge watches of versions that end, and of times that do.
+
+use super::{
+    customer::{Card, Fraud, Order},
+    database::OrderRow,
+    judge::Judge,
+};
+use contract::{Refusal, StepKind};
+use saga::{Input, Instance, Write};
+
+/// So long after it was withdrawn every owner of its sagas knows: a lease, and some rounds.
+const HEARD_MS: i64 = 9_000 + 3 * 2_500;
+
+impl Judge {
+    /// A definition was withdrawn.
+    pub(super) fn withdrawn(&mut self, definition: i16, now: i64) {
+        self.withdrawn = Some((definition, now));
+    }
+
+    /// Nothing goes wrong any more since `healed_at`, and a saga was moved: one whose definition was
+    /// withdrawn a while ago begins no other step.
+    pub(super) fn goes_on(
+        &mut self,
+        order: usize,
+        before: &Instance,
+        write: &Write,
+        now: i64,
+        healed_at: i64,
+    ) {
+        let next = &write.next;
+        if before.flags.paused || before.definition != next.definition || before.rev == 1 {
+            self.went_on[order] = now;
+        }
+        let Some((definition, at)) = self.withdrawn.filter(|one| one.0 == next.definition) else {
+            return;
+        };
+        let known = at.max(healed_at) + HEARD_MS;
+        let heard = known.max(self.went_on[order].saturating_add(HEARD_MS));
+        let begins = next.cursor.is_some_and(|at| {
+            at.kind == StepKind::Do && before.cursor.is_none_or(|was| was.step != at.step)
+        });
+        if begins && next.reason.is_none() && !next.pivot_done() && now > heard {
+            let what = format!("definition {definition} is withdrawn, and it begins another step");
+            self.fail("every-end-undoes", order, what);
+        }
+    }
+
+    /// What somebody told is taken for settled without effect, and its saga would have moved by it.
+    pub(super) fn told_in_vain(&mut self, order: usize, input: &Input) {
+        let what = format!("it is told in vain: {:?}", input.kind());
+        self.fail("nothing-accepted-is-lost", order, what);
+    }
+
+    /// An order's time is nearly over, and its history says so.
+    pub(super) fn warned(&mut self, order: usize) {
+        self.warned[order] = true;
+    }
+
+    /// While nothing went wrong, nobody's wait has ended without a warning.
+    pub(super) fn was_warned(&mut self, order: usize, row: &OrderRow, truth: &Order) {
+        let waited = match row.saga.reason.as_deref().and_then(Refusal::from_code) {
+            Some(Refusal::ReviewExpired) => truth.fraud == Fraud::Review(None),
+            Some(Refusal::AuthenticationFailed) => truth.card == Card::Challenge(None),
+            _ => false,
+        };
+        if truth.calm && waited && !self.warned[order] {
+            let what = "its wait has ended, and nobody was warned".to_owned();
+            self.fail("prompt-end", order, what);
+        }
+    }
+}
