@@ -150,7 +150,7 @@ async fn all(arguments: &Arguments) -> Result<bool> {
                 }
             };
             let run = match ready {
-                Ok(stage) => Run::prepare(stage, seed, load).await,
+                Ok(stage) => Run::prepare(stage, seed, load, fault).await,
                 Err(error) => Err(error),
             };
             let mut run = match run {

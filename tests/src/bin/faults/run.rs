@@ -31,11 +31,13 @@ use tokio::{
 /// How long everything may take to come to rest after the fault's end before what has not is told.
 pub(crate) const REST_WITHIN: Duration = Duration::from_secs(180);
 /// The same after a fault of minutes: orders that wait for its end have their whole time before them.
-const REST_AFTER_LONG: Duration = Duration::from_secs(900);
+const REST_AFTER_LONG: Duration = Duration::from_secs(1_200);
 /// While nobody has been sold a ticket yet another one comes so often,
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// as long as no more than so many wait for theirs.
 const LOOKS_MAX: usize = 20;
+/// How long a customer who has to authenticate his payment waits to be asked, beside the fault's time.
+const STAYS: Duration = Duration::from_secs(120);
 /// When a recovery is not waited for any more; the limit that it is judged by is shorter.
 const RECOVERY_GIVEN_UP: Duration = Duration::from_secs(60);
 
@@ -78,8 +80,15 @@ pub(crate) struct Outcome {
 }
 
 impl Run {
-    pub(crate) async fn prepare(stage: Stage, seed: u64, load: Load) -> Result<Self> {
-        let shop = Arc::new(Shop::at(&stage.gateways, Arc::clone(&stage.journal))?);
+    pub(crate) async fn prepare(
+        stage: Stage,
+        seed: u64,
+        load: Load,
+        fault: &Fault,
+    ) -> Result<Self> {
+        let stays = STAYS + fault.lasts.unwrap_or_default();
+        let journal = Arc::clone(&stage.journal);
+        let shop = Arc::new(Shop::at(&stage.gateways, journal, stays)?);
         let on_sale = shop.on_sale().await?;
         let customers = Customers::new(shop, on_sale);
         Ok(Self {

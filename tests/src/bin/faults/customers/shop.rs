@@ -36,16 +36,23 @@ pub(crate) struct Shop {
     http: reqwest::Client,
     streaming: reqwest::Client,
     journal: Arc<Mutex<Vec<Entry>>>,
+    /// How long a customer waits to be asked for authentication.
+    stays: Duration,
 }
 
 impl Shop {
-    pub(crate) fn at(gateways: &[String], journal: Arc<Mutex<Vec<Entry>>>) -> Result<Self> {
+    pub(crate) fn at(
+        gateways: &[String],
+        journal: Arc<Mutex<Vec<Entry>>>,
+        stays: Duration,
+    ) -> Result<Self> {
         let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(2));
         Ok(Self {
             gateways: gateways.to_owned(),
             http: client.timeout(ANSWER_WITHIN).build()?,
             streaming: reqwest::Client::builder().read_timeout(SILENCE).build()?,
             journal,
+            stays,
         })
     }
 
@@ -253,7 +260,7 @@ impl Shop {
 
     /// Goes to the bank's page when there is one, and answers it.
     pub(crate) async fn authenticate(&self, placed: &Placed, decision: &str) {
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + self.stays;
         let mut gateway = 0;
         while Instant::now() < deadline {
             gateway += 1;
