@@ -20,6 +20,9 @@ const TOLD_MAX: usize = 20;
 /// Failures of one fault on the page.
 const ON_PAGE_MAX: usize = 30;
 
+/// How what came too late is told, in contrast to a broken promise.
+const LATE: &str = "late: ";
+
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Record {
@@ -36,6 +39,17 @@ struct Record {
     slowest_s: Option<f64>,
     /// Processes that wanted to run for each that could, when it was over.
     busy: f64,
+}
+
+impl Record {
+    fn violations(&self) -> usize {
+        let broken = self.failed.iter().filter(|one| !one.starts_with(LATE));
+        broken.count()
+    }
+
+    fn is_late(&self) -> bool {
+        self.failed.iter().any(|one| one.starts_with(LATE))
+    }
 }
 
 /// All runs.
@@ -129,15 +143,15 @@ impl Results {
                 let limit = fault.recovery();
                 match outcome.recovery {
                     Some(took) if took > limit => record.failed.push(format!(
-                        "recovery took {:.1} s, at most {limit:?} (load of the machine: {:.1} for each processor)",
+                        "{LATE}recovery took {:.1} s, at most {limit:?} (load of the machine: {:.1} for each processor)",
                         took.as_secs_f64(),
                         record.busy
                     )),
                     Some(_) => {}
-                    None => record.failed.push("no recovery within 60 s".to_owned()),
+                    None => record.failed.push(format!("{LATE}no recovery within 60 s")),
                 }
                 if outcome.rest.is_none() {
-                    let failed = "not everything came to rest in time".to_owned();
+                    let failed = format!("{LATE}not everything came to rest in time");
                     record.failed.push(failed);
                 }
             }
@@ -189,36 +203,39 @@ fn listed<'a>(of: impl Iterator<Item = &'a str>) -> String {
 
 /// As Markdown.
 fn page(faults: &[Fault], records: &[Record]) -> String {
-    let failed = records.iter().filter(|run| !run.failed.is_empty()).count();
+    let broken: usize = records.iter().map(Record::violations).sum();
+    let late = records.iter().filter(|run| run.is_late()).count();
     let commits = listed(records.iter().map(|run| run.commit.as_str()));
     let loads = listed(records.iter().map(|run| run.load.as_str()));
     let ran = faults.iter().filter(|fault| of(fault, records).count() > 0);
     let mut page = format!(
-        "# What came of the fault runs\n\nWritten by `./ops/faults`: {} runs of {} faults at {commits}, {failed} of them \
-         failed. Customers: {loads}.\n\n\
+        "# What came of the fault runs\n\nWritten by `./ops/faults`: {} runs of {} faults at {commits}. Promises broken: \
+         {broken}. Runs in which something came too late: {late}. Customers: {loads}.\n\n\
          *Recovered*: the longest time from the fault's end until every process was ready and somebody who came \
          after it had his ticket confirmed; in brackets what it may be. *At rest*: until every accepted order had \
          ended or stood before a person, those too that came after the fault's end, waited for a reviewer or were \
          given up by their customers. *Busy*: how many processes wanted to run for each that could at the end of a \
          run, at most; times that were taken above 1 say more of the machine. *Slowest*: the longest that an order took to its end, counted from the \
-         fault's end or its own beginning, without the time in which it waited for somebody. *Failed*: runs in \
-         which a promise was broken, the fault did nothing, or a time was exceeded; each stands below the table.\n\n\
-         | fault | hypothesis | what was seen of it | runs | failed | orders | recovered | at rest | slowest | busy | commit |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
+         fault's end or its own beginning, without the time in which it waited for somebody. *Violations*: \
+         broken promises, faults that did nothing, and runs that failed themselves. *Late*: runs in which a time \
+         was exceeded. Each stands below the table.\n\n\
+         | fault | hypothesis | what was seen of it | runs | violations | late | orders | recovered | at rest | slowest | busy | commit |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
         records.len(),
         ran.count(),
     );
     for fault in faults {
         let runs: Vec<&Record> = of(fault, records).collect();
         let Some(last) = runs.last() else { continue };
-        let failed = runs.iter().filter(|run| !run.failed.is_empty()).count();
         let _ = writeln!(
             page,
-            "| `{}` | {} | {} | {} | {failed} | {} | {} ({} s) | {} | {} | {:.1} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} ({} s) | {} | {} | {:.1} | {} |",
             fault.name,
             fault.hypothesis,
             last.seen,
             runs.len(),
+            runs.iter().map(|run| run.violations()).sum::<usize>(),
+            runs.iter().filter(|run| run.is_late()).count(),
             runs.iter().map(|run| run.orders).sum::<usize>(),
             longest(runs.iter().map(|run| run.recovered_s)),
             fault.recovery().as_secs(),
@@ -276,11 +293,11 @@ mod tests {
             &faults,
             &[
                 record(1, &[], Some(2.0)),
-                record(2, &["no-oversell: broken"], None),
+                record(2, &["no-oversell: broken", "late: no recovery"], None),
             ],
         );
-        assert!(page.contains("2 runs of 1 faults at abc, 1 of them failed"));
-        assert!(page.contains("| it | 2 | 1 | 14 | never (10 s) | 1.0 s |"));
+        assert!(page.contains("2 runs of 1 faults at abc. Promises broken: 1."));
+        assert!(page.contains("| it | 2 | 1 | 1 | 14 | never (10 s) | 1.0 s |"));
         assert!(page.contains("- seed 2: no-oversell: broken"));
     }
 }
