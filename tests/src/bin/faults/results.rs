@@ -209,7 +209,7 @@ fn page(faults: &[Fault], records: &[Record]) -> String {
     let loads = listed(records.iter().map(|run| run.load.as_str()));
     let ran = faults.iter().filter(|fault| of(fault, records).count() > 0);
     let mut page = format!(
-        "# What came of the fault runs\n\nWritten by `./ops/faults`: {} runs of {} faults at {commits}. Promises broken: \
+        "# What came of the fault runs\n\nWritten by `./ops/faults`: {} runs of {} faults at {commits}. Violations: \
          {broken}. Runs in which something came too late: {late}. Customers: {loads}.\n\n\
          *Recovered*: the longest time from the fault's end until every process was ready and somebody who came \
          after it had his ticket confirmed; in brackets what it may be. *At rest*: until every accepted order had \
@@ -296,7 +296,7 @@ mod tests {
                 record(2, &["no-oversell: broken", "late: no recovery"], None),
             ],
         );
-        assert!(page.contains("2 runs of 1 faults at abc. Promises broken: 1."));
+        assert!(page.contains("2 runs of 1 faults at abc. Violations: 1."));
         assert!(page.contains("| it | 2 | 1 | 1 | 14 | never (10 s) | 1.0 s |"));
         assert!(page.contains("- seed 2: no-oversell: broken"));
     }
