@@ -126,3 +126,31 @@ impl Order {
         .expect("the tickets are sound");
     }
 }
+
+/// Writes a correction of what the `do` (1) or `undo` (2) of a step is given.
+///
+/// # Panics
+/// When the database refuses it.
+pub async fn correct(
+    pool: &database::Pool,
+    saga: Uuid,
+    (step, kind): (&str, i32),
+    (audit, after_seq): (i64, i32),
+    (field, value): (&str, &str),
+) {
+    let mut connection = pool.get().await.expect("a connection");
+    diesel::sql_query(
+        "INSERT INTO corrections (saga_id, audit, after_seq, kind, step, made_by, reason, fields)
+         VALUES ($1, $2, $3, $4, $5, 'ann', 'case 12', jsonb_build_object($6, $7))",
+    )
+    .bind::<SqlUuid, _>(saga)
+    .bind::<BigInt, _>(audit)
+    .bind::<Integer, _>(after_seq)
+    .bind::<Integer, _>(kind)
+    .bind::<Text, _>(step)
+    .bind::<Text, _>(field)
+    .bind::<Text, _>(value)
+    .execute(&mut *connection)
+    .await
+    .expect("a sound correction");
+}

@@ -300,3 +300,52 @@ async fn an_order_without_tickets_waits() {
     order.issue(&desk.pool).await;
     assert_eq!(desk.ask(&order).await.outcome, Outcome::Done);
 }
+
+/// A refusal is tried once more for each correction, by whoever was sent after it, and goes to the new
+/// address; what was sent is not sent again.
+#[tokio::test]
+async fn a_corrected_address_opens_the_refusal_once_and_nothing_that_is_done() {
+    let sink = SmtpSink::start().await;
+    let desk = Desk::open(smtp(&sink)).await;
+    let order = desk.order().await;
+    let ask = async |seq| {
+        let mut command = command(&StepName::NOTIFY, order.id, StepKind::Do);
+        command.seq = seq;
+        desk.worker.one(command).await.outcome
+    };
+    let correct = async |audit, after_seq, email| {
+        let saga = order.id.0;
+        tests::orders::correct(
+            &desk.pool,
+            saga,
+            ("notify", 1),
+            (audit, after_seq),
+            ("email", email),
+        )
+        .await;
+    };
+    sink.set_mood(Mood::RefusesRecipient("550 5.1.1 no such user"));
+    assert_eq!(ask(1).await, Outcome::Rejected);
+    correct(40, 1, "first@example.org").await;
+    sink.set_mood(Mood::Takes);
+    assert_eq!(ask(1).await, Outcome::Rejected, "a duplicate of the elder");
+    sink.set_mood(Mood::RefusesRecipient("550 5.1.1 no such user"));
+    assert_eq!(ask(2).await, Outcome::Rejected, "it was tried");
+    sink.set_mood(Mood::Takes);
+    for seq in [2, 3] {
+        assert_eq!(
+            ask(seq).await,
+            Outcome::Rejected,
+            "once for each correction"
+        );
+    }
+    assert!(sink.mails().is_empty());
+    correct(41, 3, "second@example.org").await;
+    assert_eq!(ask(4).await, Outcome::Done);
+    correct(42, 4, "third@example.org").await;
+    for seq in [4, 5] {
+        assert_eq!(ask(seq).await, Outcome::Done);
+    }
+    let to: Vec<Vec<String>> = sink.mails().into_iter().map(|mail| mail.to).collect();
+    assert_eq!(to, [["second@example.org"]]);
+}

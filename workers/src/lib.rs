@@ -19,6 +19,9 @@ pub mod notify;
 pub mod pay;
 pub mod reserve;
 
+/// What a person may correct of what the steps are given.
+pub const CORRECTABLE: &[contract::Correctable] = &[notify::CORRECTABLE, pay::CORRECTABLE];
+
 pub use config::Config;
 pub use error::Error;
 pub use kit::{Context, Step, run};

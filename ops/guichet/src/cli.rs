@@ -142,7 +142,11 @@ pub(crate) enum Saga {
     /// Let one go on that was set aside because it could not be read or written
     Release(act::Act),
     /// Try again now what the saga asks a person about: failed undos, or a mail that keeps failing
-    Retry(act::Act),
+    ///
+    /// With --step and --input a person corrects what that step is given first: where a mail goes, or
+    /// which payment is to be given back. Who corrected which fields is kept in the audit log and shown
+    /// in the timeline; the values are not.
+    Retry(act::Retry),
     /// Say that an effect was dealt with elsewhere, with evidence
     Resolve(act::Resolve),
     /// End an order that is not confirmed, and undo what it has begun

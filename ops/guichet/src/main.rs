@@ -87,9 +87,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Builder::new_multi_thread(),
             operator::release::release(file, format, act),
         ),
-        Command::Saga(Saga::Retry(act)) => on(
+        Command::Saga(Saga::Retry(retry)) => on(
             Builder::new_multi_thread(),
-            operator::act::retry(file, format, act),
+            operator::act::retry(file, format, retry),
         ),
         Command::Saga(Saga::Resolve(resolve)) => on(
             Builder::new_multi_thread(),

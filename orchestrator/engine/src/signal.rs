@@ -72,6 +72,8 @@ pub enum ActionName {
     Resume,
     /// [`saga::Action::Retry`].
     Retry,
+    /// [`saga::Action::Correct`], and which fields; what they are now only the step's worker reads.
+    Correct(StepName, Vec<String>),
     /// [`saga::Action::Resolve`].
     Resolve(StepName),
     /// [`saga::Action::Abandon`]; who does it is the approver.
@@ -145,6 +147,7 @@ pub(crate) fn input(kind: i16, step: u8, says: Option<&Value>) -> Option<Input> 
                 audit: says?.get("audit")?.as_i64()?,
             },
             "retry" => Action::Retry,
+            "correct" => Action::Correct { step },
             "resolve" => Action::Resolve { step },
             "abandon" => Action::Abandon {
                 approver: text("by")?.to_owned(),
@@ -219,6 +222,7 @@ pub async fn signal(
                     ActionName::Pause => ("pause", ""),
                     ActionName::Resume => ("resume", ""),
                     ActionName::Retry => ("retry", ""),
+                    ActionName::Correct(step, _) => ("correct", step.as_str()),
                     ActionName::Resolve(step) => ("resolve", step.as_str()),
                     ActionName::Abandon => ("abandon", ""),
                     ActionName::Migrate { .. } => (MIGRATE, ""),
@@ -232,6 +236,9 @@ pub async fn signal(
                 if let ActionName::Migrate { from, to } = &act.action {
                     says["from"] = from.as_str().into();
                     says["to"] = to.as_str().into();
+                }
+                if let ActionName::Correct(_, fields) = &act.action {
+                    says["fields"] = json!(fields);
                 }
                 (Kind::Act, step, says)
             }

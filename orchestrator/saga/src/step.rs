@@ -99,6 +99,12 @@ pub enum Action {
     },
     /// Try once more, now: the failed undos, or the step after the pivot that keeps failing.
     Retry,
+    /// What the step was given is corrected where its worker reads it: its failed undo is tried again, or
+    /// the step after the pivot that keeps failing or was refused.
+    Correct {
+        /// The step's number.
+        step: u8,
+    },
     /// The step's effect was dealt with elsewhere: a failed undo is no longer to be done, or a step
     /// after the pivot needs not be.
     Resolve {
@@ -120,6 +126,7 @@ impl Action {
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
             Self::Retry => "retry",
+            Self::Correct { .. } => "correct",
             Self::Resolve { .. } => "resolve",
             Self::Abandon { .. } => "abandon",
         }

@@ -110,6 +110,9 @@ fn action(told: &Value, number: impl Fn(&Value) -> u8) -> Action {
     let audit = told["audit"].as_i64().unwrap_or_default();
     match told["action"].as_str().expect("an action") {
         "retry" => Action::Retry,
+        "correct" => Action::Correct {
+            step: number(&told["step"]),
+        },
         "resolve" => Action::Resolve {
             step: number(&told["step"]),
         },

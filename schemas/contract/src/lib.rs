@@ -8,8 +8,10 @@
 //! it anywhere.
 
 pub mod batch;
+pub mod correction;
 pub mod crash;
 pub mod document;
+pub mod email;
 pub mod id;
 pub mod message;
 pub mod money;
@@ -23,6 +25,8 @@ pub mod topology;
 pub mod trace;
 
 pub use batch::{BATCH_MAX_BYTES, Decoded, Undecodable, decode_batch, encode_batches};
+pub use correction::{Correctable, Correction};
+pub use email::is_email;
 pub use id::{EventId, Incarnation, MessageId, OfferId, OrderId, SagaId, TicketId};
 pub use message::{
     CODE_MAX_CHARS, Command, Envelope, Event, MESSAGE_MAX_CHARS, MessageType, Outcome, Reply,

@@ -78,6 +78,10 @@ pub enum Bug {
     WithdrawnGoesOn,
     /// Nobody is warned that a wait is nearly over.
     DeadlineNotWarned,
+    /// A correction opens what is done, not only what was refused.
+    CorrectionRevivesDone,
+    /// A correction opens a refusal for commands that were decided before it, too.
+    CorrectionForLateCommands,
 }
 
 #[cfg(feature = "planted")]

@@ -61,6 +61,22 @@ const PROVIDER_OUT_OF_REACH: &[Fault] = &[
 /// Owners that stall with a pause in hand, and others who apply it and let the saga go on meanwhile.
 const STALE_OWNERS_AND_PAUSES: &[Fault] = &[Fault::OrchestratorStalls, Fault::OperatorPauses];
 
+/// A mail goes to the address that one person has corrected, and its command comes once more after another
+/// person has.
+const TWO_CORRECT_ONE_ADDRESS: &[Fault] = &[
+    Fault::AddressWrong,
+    Fault::MessageDoubled,
+    Fault::MessageLate,
+];
+
+/// A payment is made, nobody hears of it, and who asks is shown nothing.
+const ANSWERS_LOST_AND_LIES: &[Fault] = &[
+    Fault::AnswerLost,
+    Fault::ProviderLies,
+    Fault::RequestLate,
+    Fault::WorkerDies,
+];
+
 /// All of them.
 pub const ALL: &[Planted] = &[
     Planted {
@@ -97,13 +113,18 @@ pub const ALL: &[Planted] = &[
     alone(&[Bug::LostShardKept], &["bounded-work"]),
     alone(&[Bug::StaleCausesResend], &["bounded-work"]),
     alone(&[Bug::NoResendWhenDue], &["prompt-end"]),
-    alone(&[Bug::ReplyToAnyCommand], &["money-iff-ticket"]),
+    // Another command's outcome counts: it is sold unpaid, or one undo's answer is taken for another's.
+    alone(
+        &[Bug::ReplyToAnyCommand],
+        &["money-iff-ticket", "honest-end"],
+    ),
     alone(&[Bug::BitAtReply], &["honest-end"]),
     // The effect is there when it is given up, or comes late.
-    alone(
-        &[Bug::UnknownIsFailure],
-        &["unknown-is-a-result", "honest-end"],
-    ),
+    Planted {
+        bugs: &[Bug::UnknownIsFailure],
+        breaks: &["unknown-is-a-result", "honest-end"],
+        faults: ANSWERS_LOST_AND_LIES,
+    },
     alone(
         &[Bug::ExhaustedIsFailure],
         &["unknown-is-a-result", "honest-end"],
@@ -168,6 +189,11 @@ pub const ALL: &[Planted] = &[
         faults: &[Fault::ProviderOutage],
     },
     Planted {
+        bugs: &[Bug::CorrectionRevivesDone, Bug::CorrectionForLateCommands],
+        breaks: &["effects-once"],
+        faults: TWO_CORRECT_ONE_ADDRESS,
+    },
+    Planted {
         bugs: &[Bug::AcknowledgedUnanswered, Bug::NoResendWhenDue],
         breaks: &["prompt-end"],
         faults: ONLY_WORKERS_STOP,
@@ -178,6 +204,16 @@ pub const ALL: &[Planted] = &[
 pub const HARMLESS_ALONE: &[Planted] = &[
     // What it overlooks the undo of the payment gives back: see `RefusedCancelBelieved`.
     alone(&[Bug::CaptureUndoBlind], &[]),
+    Planted {
+        bugs: &[Bug::CorrectionRevivesDone],
+        breaks: &[],
+        faults: TWO_CORRECT_ONE_ADDRESS,
+    },
+    Planted {
+        bugs: &[Bug::CorrectionForLateCommands],
+        breaks: &[],
+        faults: TWO_CORRECT_ONE_ADDRESS,
+    },
     Planted {
         bugs: &[Bug::AcknowledgedUnanswered],
         breaks: &[],

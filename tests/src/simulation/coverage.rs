@@ -44,6 +44,8 @@ const MUST: &[(State, &str)] = &[
     (State::Compensating, "undo retry"),
     (State::Compensating, "wake"),
     (State::Compensating, "act"),
+    (State::Compensating, "correct"),
+    (State::Running, "correct"),
     (State::Running, "pause"),
     (State::Running, "resume"),
     (State::Waiting, "pause"),
@@ -86,6 +88,7 @@ const MUST_HAPPEN: &[&str] = &[
     "a command is let through",
     "a breaker closes",
     "a deadline is near",
+    "a refusal is opened again",
 ];
 
 /// The ends that sagas of each version have to have come to.
@@ -130,6 +133,7 @@ impl Coverage {
             Input::End { .. } => "end",
             Input::Act(Action::Pause { .. }) => "pause",
             Input::Act(Action::Resume { .. }) => "resume",
+            Input::Act(Action::Correct { .. }) => "correct",
             Input::Act(_) => "act",
             Input::Migrate { .. } => "migrate",
         };

@@ -1,6 +1,9 @@
 //! Those who want something: customers with their cards, reviewers.
 
-use super::rng::Rng;
+use super::{
+    fault::{Fault, Mix},
+    rng::Rng,
+};
 use contract::{Currency, EventId, Money, OfferId, OrderId};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -98,6 +101,10 @@ pub(super) struct Order {
     pub(super) refund_refused: bool,
     /// It takes its time to give the money back: a refund is pending until somebody has asked for it.
     pub(super) refund_pends: bool,
+    /// The provider knows its payment by another id as soon as it is to be given back.
+    pub(super) moves: bool,
+    /// It does now.
+    pub(super) moved: bool,
     /// The buyer's address is none.
     pub(super) mail_refused: bool,
     /// Somebody has stopped its saga, and is to let it go on.
@@ -163,7 +170,7 @@ impl Order {
         placed_at: i64,
         calm: bool,
         offers: &[OfferId],
-        [ends, refuses, pends]: [u32; 3],
+        mix: &Mix,
     ) -> Self {
         let mut items: Vec<ItemView> = Vec::new();
         let first = rng.below(offers.len());
@@ -211,18 +218,22 @@ impl Order {
             _ => Card::Good,
         };
         let ends_at = rng
-            .chance(ends)
+            .chance(mix.of(Fault::CustomerEnds))
             .then(|| placed_at + rng.range(1, 60).pow(2) * 3);
+        let version = if rng.chance(5_000) { 1 } else { 2 };
+        let moves = rng.chance(mix.of(Fault::PaymentMoved)) && version == 1;
         Self {
             view: Arc::new(view),
-            version: if rng.chance(5_000) { 1 } else { 2 },
+            version,
             fraud,
             card,
             ends_at,
-            event_cancelled: rng.chance(200),
-            refund_refused: rng.chance(refuses),
-            refund_pends: rng.chance(pends),
-            mail_refused: rng.chance(100),
+            event_cancelled: rng.chance(500) || moves,
+            refund_refused: rng.chance(mix.of(Fault::RefundRefused)),
+            refund_pends: rng.chance(mix.of(Fault::RefundPends)),
+            moves,
+            moved: false,
+            mail_refused: rng.chance(mix.of(Fault::AddressWrong)),
             paused: false,
             calm,
             unheard: false,

@@ -7,7 +7,10 @@ use engine::{lease::Lease, shard_of};
 use saga::{Instance, TimestampMs, Write};
 use std::collections::BTreeMap;
 use workers::{
-    ledger::{LedgerRow, plan::Change},
+    ledger::{
+        LedgerRow,
+        plan::{Change, Newest},
+    },
     reserve::allocate::{Request, Sale, Shelf},
 };
 
@@ -27,6 +30,8 @@ pub(super) enum Told {
     End,
     /// An operator has it tried again, or says that it is dealt with.
     Act,
+    /// An operator has corrected what the step is given.
+    Correct,
     /// An operator stops it, by this row of the audit log.
     Pause(i64),
     /// An operator lets it go on.
@@ -43,7 +48,7 @@ impl Told {
             Self::Decision => 1,
             Self::Nudge => 2,
             Self::End => 3,
-            Self::Act | Self::Pause(_) | Self::Resume(_) | Self::Migrate(..) => 4,
+            Self::Act | Self::Correct | Self::Pause(_) | Self::Resume(_) | Self::Migrate(..) => 4,
         }
     }
 }
@@ -59,6 +64,17 @@ pub(super) struct SignalRow {
     pub(super) step: usize,
     /// Whether it is settled.
     pub(super) applied: bool,
+}
+
+/// A row of `corrections`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CorrectionRow {
+    /// Of what is given to this step.
+    pub(super) step: usize,
+    /// Which it is, and when.
+    pub(super) newest: Newest,
+    /// Whether it is right.
+    pub(super) good: bool,
 }
 
 /// How far a review has come.
@@ -102,6 +118,15 @@ pub(super) struct OrderRow {
     pub(super) review: Option<Review>,
     /// Its valid tickets.
     pub(super) tickets: i64,
+    /// What people corrected, the newest last.
+    pub(super) corrections: Vec<CorrectionRow>,
+}
+
+impl OrderRow {
+    /// The newest correction of what a step is given.
+    pub(super) fn corrected(&self, step: usize) -> Option<&CorrectionRow> {
+        self.corrections.iter().rfind(|row| row.step == step)
+    }
 }
 
 /// Why a transaction is refused: a CHECK of the database.
@@ -161,6 +186,7 @@ impl Database {
             quota: false,
             review: None,
             tickets: 0,
+            corrections: Vec::new(),
         });
     }
 
@@ -306,6 +332,16 @@ impl Database {
             *row = next;
         }
         changed
+    }
+
+    /// Keeps a correction, unless the saga has ended.
+    pub(super) fn correct(&mut self, order: usize, step: usize, audit: i64, good: bool) {
+        let row = &mut self.orders[order];
+        if !row.saga.state.is_end() {
+            let after_seq = row.saga.seq;
+            let newest = Newest { audit, after_seq };
+            row.corrections.push(CorrectionRow { step, newest, good });
+        }
     }
 
     /// Notes what somebody tells: nothing to a saga that has ended, and no nudge for a step that it is

@@ -6,7 +6,7 @@ use super::{
     database::number_of,
     fault::Fault,
     orchestrator::{CAPTURE, Fate},
-    provider::{Lapse, Port, Request, Response, receive},
+    provider::{Lapse, MOVED, NOBODYS, Port, Request, Response, place, receive},
     worker::Work,
     world::{Event, World, tell},
 };
@@ -22,7 +22,10 @@ use workers::{
     capture::{self, flow::Payment},
     kit::{Claim, Verdict},
     ledger::plan::{Action, decide, may_be_called, record},
-    pay::{flow::Flow, stripe::Classified},
+    pay::{
+        flow::Flow,
+        stripe::{Classified, IntentId},
+    },
 };
 
 /// The worker's patience with an effect.
@@ -58,6 +61,7 @@ impl World {
         let asks = port.clone();
         let running: Running = if step == 2 {
             let order = Arc::clone(&self.orders[number].view);
+            let corrected = self.corrected_id(number, &claim);
             Box::pin(async move {
                 let flow = Flow {
                     provider: &asks,
@@ -65,6 +69,7 @@ impl World {
                     claim: &claim,
                     order: &order,
                     return_url: "",
+                    corrected: corrected.as_ref(),
                 };
                 match kind {
                     StepKind::Do => flow.act(&asks).await,
@@ -92,8 +97,10 @@ impl World {
                 }
             })
         } else {
+            let corrected = self.db.orders[number].corrected(step).map(|row| row.good);
+            let good = corrected.unwrap_or(!self.orders[number].mail_refused);
             Box::pin(async move {
-                match asks.ask(Request::Mail).await {
+                match asks.ask(Request::Mail(good)).await {
                     Response::Mail(verdict) => Ok(verdict),
                     _ => Err(Error::Ledger),
                 }
@@ -108,6 +115,15 @@ impl World {
         });
         self.work(w, EFFECT_TIMEOUT_MS, Work::TimeOut(id));
         self.go_on(w, id);
+    }
+
+    /// What a person says that the provider calls the payment: what it does call it, or nobody's.
+    fn corrected_id(&self, order: usize, claim: &Claim) -> Option<IntentId> {
+        let row = self.db.orders[order].corrected(2)?;
+        let is_undo = claim.command.kind == StepKind::Undo;
+        let own = place(&IntentId::new(claim.outside_id()?)?);
+        let named = if row.good { own + MOVED } else { NOBODYS };
+        IntentId::new(&format!("pi_{named}")).filter(|_| is_undo)
     }
 
     fn task(&mut self, w: usize, id: u64) -> Option<&mut Task> {
@@ -168,13 +184,14 @@ impl World {
             }
             Request::Take => Response::Taken(Ok(())),
             Request::GiveBack => Response::Given,
-            Request::Mail if self.strikes(Fault::MailAway) => {
+            Request::Mail(_) if self.strikes(Fault::MailAway) => {
                 Response::Mail(Verdict::retry("mail_unavailable", "Later."))
             }
-            Request::Mail if self.orders[order].mail_refused => {
+            Request::Mail(false) => {
+                self.coverage.fault(Fault::AddressWrong);
                 Response::Mail(Verdict::rejected("recipient_invalid", "No."))
             }
-            Request::Mail => Response::Mail(Verdict::done()),
+            Request::Mail(true) => Response::Mail(Verdict::done()),
             _ => return self.ask_provider(w, id, order, request),
         };
         self.work_soon(w, Work::Hear(id, response));
@@ -235,6 +252,9 @@ impl World {
             Request::Create(_) if self.strikes(Fault::KeyForgotten) => Some(Lapse::ForgetsKey),
             _ => None,
         };
+        if matches!(request, Request::Cancel(_)) && self.orders[order].moves_now() {
+            self.coverage.fault(Fault::PaymentMoved);
+        }
         let response = receive(&mut self.orders[order], request, lapse);
         if matches!(
             &response,

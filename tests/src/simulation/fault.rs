@@ -79,6 +79,10 @@ faults! {
     RefundRefused = "a refund is refused", 2500;
     /// It takes a refund as pending.
     RefundPends = "a refund is pending", 2500;
+    /// It knows a payment by another id than the ledger.
+    PaymentMoved = "a payment has another id", 1500;
+    /// A buyer's address is none.
+    AddressWrong = "an address is none", 1500;
     /// A mail server is away.
     MailAway = "the mail server is away", 2000;
     /// An operator stops a saga for a while.

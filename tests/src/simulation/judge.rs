@@ -350,7 +350,10 @@ impl Judge {
                             }
                         });
                 let probes = step.probe_policy.budget_ms.unwrap_or(0);
+                // Whose payment has another id is asked about until a person is.
+                let asked = step.undo_policy.budget_ms.filter(|_| truth.moves);
                 let pauses = step.do_policy.max_ms + probes + step.undo_policy.max_ms;
+                let pauses = pauses + asked.unwrap_or(0);
                 waits + i64::from(pauses) + 2 * i64::from(step.resend_ms)
             })
             .sum();

@@ -14,7 +14,7 @@ use workers::{
     kit::{Claim, Verdict},
     ledger::{
         LedgerRow,
-        plan::{Action, Change, Group, State, decide, record},
+        plan::{Action, Change, Group, State, decide, record, reopens},
     },
     reserve::{
         Taken,
@@ -57,6 +57,12 @@ impl World {
                 *row = Some(LedgerRow::claimed(command.definition));
             }
         }
+        for (group, fresh) in round.iter().zip(&fresh) {
+            if !fresh {
+                let seqs = group.members.iter().map(|n| letters[*n].command.seq);
+                self.reopen(step, group, seqs.max().unwrap_or(0));
+            }
+        }
         let opened = round.iter().zip(fresh).map(|(group, fresh)| {
             let command = letters[group.members[0]].command.as_ref().clone();
             let row = &mut self.db.orders[number_of(group.saga_id)].effects[step];
@@ -76,6 +82,27 @@ impl World {
             }
         });
         opened.collect()
+    }
+
+    /// What was refused may be tried again once somebody has corrected it; what is done may not.
+    fn reopen(&mut self, step: usize, group: &Group, seq: i32) {
+        let number = number_of(group.saga_id);
+        let orders = &mut self.db.orders[number];
+        let newest = orders.corrected(step).map(|row| row.newest);
+        let (Some(row), Some(newest)) = (&mut orders.effects[step], newest) else {
+            return;
+        };
+        let was = row.state;
+        let opening = reopens(row, group.kind, seq, newest);
+        let Some(next) = opening.and_then(|opening| opening.apply(row)) else {
+            return;
+        };
+        *row = next;
+        self.coverage.reached("a refusal is opened again");
+        if was != State::Rejected {
+            let what = format!("step {step} was {was:?}, and is brought about again");
+            self.broken("effects-once", Some(number), what);
+        }
     }
 
     /// Works on what was opened: undos first, for what they give back may be taken by the same batch.

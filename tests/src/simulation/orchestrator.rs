@@ -382,6 +382,7 @@ impl World {
                 Told::End => Some(json!({"reason": "customer_cancelled"})),
                 Told::Act if row.step == NOTIFY => Some(json!({"action": "resolve"})),
                 Told::Act => Some(json!({"action": "retry"})),
+                Told::Correct => Some(json!({"action": "correct"})),
                 Told::Pause(audit) => Some(json!({"action": "pause", "audit": audit})),
                 Told::Resume(audit) => Some(json!({"action": "resume", "audit": audit})),
                 Told::Migrate(from, to) => {

@@ -16,15 +16,9 @@ use std::{rc::Rc, sync::Arc};
 impl World {
     pub(super) fn place(&mut self) {
         let number = self.orders.len();
-        let often = [
-            Fault::CustomerEnds,
-            Fault::RefundRefused,
-            Fault::RefundPends,
-        ]
-        .map(|fault| self.mix.of(fault));
         // Whoever stalls when nothing goes wrong any more has still to wake up.
         let calm = self.healed_at.is_some_and(|at| self.now >= at);
-        let mut order = Order::draw(&mut self.rng, self.now, calm, &self.offers, often);
+        let mut order = Order::draw(&mut self.rng, self.now, calm, &self.offers, &self.mix);
         // A gateway may not have heard of it yet.
         let other = if order.version == 1 { 2 } else { 1 };
         if self.db.withdrawn == Some(order.version) && self.rng.chance(7_000) {
@@ -105,17 +99,42 @@ impl World {
         }
     }
 
-    /// Whoever is asked has it tried again, mostly when the reason for the failure is gone, or has told
-    /// the customer himself.
+    /// Whoever is asked has it tried again, mostly when the reason for the failure is gone; or corrects what
+    /// the step was given, and may be wrong; or has told the customer himself. Now and then two act.
     pub(super) fn operator(&mut self, order: usize) {
         self.operators -= 1;
         if self.rng.chance(7_000) {
             self.orders[order].refund_refused = false;
         }
         let sold = self.db.orders[order].saga.pivot_done();
-        tell!(self, Some(order), "an operator acts");
-        self.tell_saga(order, Told::Act, if sold { NOTIFY } else { 2 });
+        let step = if sold { NOTIFY } else { 2 };
+        let wrong = match sold {
+            true => self.orders[order].mail_refused,
+            false => self.orders[order].moved,
+        };
+        if wrong && self.rng.chance(7_000) {
+            self.correct(order, step);
+            if self.rng.chance(8_000) {
+                let after = self.rng.range(5, 45);
+                self.after(after, Event::Correct(order, step));
+            }
+        } else {
+            tell!(self, Some(order), "an operator acts");
+            self.tell_saga(order, Told::Act, step);
+        }
         self.expect(order);
+    }
+
+    pub(super) fn correct(&mut self, order: usize, step: usize) {
+        let good = self.rng.chance(7_500);
+        self.audit += 1;
+        tell!(
+            self,
+            Some(order),
+            "an operator corrects step {step}: {good}"
+        );
+        self.db.correct(order, step, self.audit, good);
+        self.tell_saga(order, Told::Correct, step);
     }
 
     /// Stopped for a while: mostly for seconds, sometimes for longer than its whole deadline.

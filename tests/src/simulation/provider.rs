@@ -43,8 +43,8 @@ pub(super) enum Request {
     Take,
     /// Give back to it.
     GiveBack,
-    /// Send a mail.
-    Mail,
+    /// Send a mail, to an address that is one or not.
+    Mail(bool),
 }
 
 /// What it is told.
@@ -104,7 +104,13 @@ impl Port {
     }
 }
 
-fn place(id: &IntentId) -> usize {
+/// Added to the number in a payment's id when the provider knows it by another one.
+pub(super) const MOVED: usize = 1_000;
+/// The number in an id that no payment has.
+pub(super) const NOBODYS: usize = 9_000;
+
+/// The number in a payment's id.
+pub(super) fn place(id: &IntentId) -> usize {
     let digits = id.as_str().strip_prefix("pi_");
     digits.and_then(|n| n.parse().ok()).unwrap_or(usize::MAX)
 }
@@ -184,7 +190,7 @@ pub(super) enum Lapse {
 
 /// A request has reached the provider: what it does, and what it would answer.
 pub(super) fn receive(order: &mut Order, request: &Request, lapse: Option<Lapse>) -> Response {
-    match request {
+    match &order.known(request) {
         Request::Create(manual) => Response::Intent(create(order, *manual, lapse)),
         Request::Confirm(at) => Response::Intent(confirm(order, *at)),
         Request::Capture(at) => {
@@ -203,6 +209,37 @@ pub(super) fn receive(order: &mut Order, request: &Request, lapse: Option<Lapse>
         Request::Refund(at, minor) => Response::Refund(refund(order, *at, *minor)),
         Request::Refunds(at) => Response::Refunds(refunds(order, *at)),
         _ => Response::Given,
+    }
+}
+
+impl Order {
+    /// Its payment is to be given back, and the provider knows it by another id from now on.
+    pub(super) fn moves_now(&mut self) -> bool {
+        // The undo of `capture` has nothing that can be corrected.
+        let taken = self
+            .payments
+            .iter()
+            .any(|p| p.stand == Stand::Captured && !p.manual);
+        let moves = self.moves && !self.moved && taken;
+        self.moved |= moves;
+        moves
+    }
+
+    /// A request about the payment that it means; about none if the provider does not know the id.
+    fn known(&self, request: &Request) -> Request {
+        let of = |at: usize| match self.moved {
+            true => at.checked_sub(MOVED).unwrap_or(NOBODYS),
+            false => at,
+        };
+        match request.clone() {
+            Request::Confirm(at) => Request::Confirm(of(at)),
+            Request::Capture(at) => Request::Capture(of(at)),
+            Request::Cancel(at) => Request::Cancel(of(at)),
+            Request::Retrieve(at) => Request::Retrieve(of(at)),
+            Request::Refund(at, minor) => Request::Refund(of(at), minor),
+            Request::Refunds(at) => Request::Refunds(of(at)),
+            other => other,
+        }
     }
 }
 
@@ -352,7 +389,7 @@ fn show(order: &Order, at: usize, stale: bool) -> Option<Intent> {
         ..ApiError::default()
     });
     Some(Intent {
-        id: IntentId::new(&format!("pi_{at}"))?,
+        id: IntentId::new(&format!("pi_{}", if order.moved { at + MOVED } else { at }))?,
         status,
         amount: total,
         amount_capturable: match stand {
@@ -363,7 +400,9 @@ fn show(order: &Order, at: usize, stale: bool) -> Option<Intent> {
         currency: "eur".to_owned(),
         payment_method: Some(Expandable::Object(fingerprint)),
         created: 0,
-        metadata: Metadata::default(),
+        metadata: Metadata {
+            order_id: Some(order.view.id.to_string()),
+        },
         latest_charge: Some(Expandable::Object(Charge {
             created: 0,
             amount_refunded: payment.refunded_minor,

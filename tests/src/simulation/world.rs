@@ -48,6 +48,8 @@ pub(super) enum Event {
     Webhook(usize),
     /// Somebody looks at an order that asks for it.
     Operator(usize),
+    /// Somebody else corrects what a step of it is given.
+    Correct(usize, usize),
     /// Somebody stops an order's saga for a while.
     Pause(usize),
     /// He lets it go on.
@@ -315,6 +317,7 @@ impl World {
             Event::Bank(order, payment) => self.bank(order, payment),
             Event::Webhook(order) => self.webhook(order),
             Event::Operator(order) => self.operator(order),
+            Event::Correct(order, step) => self.correct(order, step),
             Event::Pause(order) => self.pause(order),
             Event::Resume(order) => self.resume(order),
             Event::Migrate(order) => self.migrate(order),

@@ -82,6 +82,22 @@ pub struct World {
 }
 
 impl World {
+    /// What an operator types, and what he is told: the real command, on this database.
+    ///
+    /// # Panics
+    /// When the binary is missing.
+    pub async fn types(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = std::process::Command::new(processes::binary());
+        command
+            .args(arguments)
+            .env("GUICHET_DATABASE_URL", self.ground.database.url());
+        let typed = tokio::task::spawn_blocking(move || command.output());
+        typed
+            .await
+            .expect("nobody stops it")
+            .expect("the binary runs")
+    }
+
     /// All of it.
     pub async fn start() -> Self {
         Self::with(Settings::default()).await

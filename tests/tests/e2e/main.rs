@@ -4,6 +4,7 @@
 mod attention;
 mod away;
 mod capture;
+mod corrected;
 mod crash_points;
 mod crowd;
 mod duplicates;

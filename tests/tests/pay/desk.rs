@@ -70,7 +70,7 @@ impl Fault {
 pub(crate) struct Desk {
     pub(crate) provider: Arc<Provider>,
     database: Arc<TestDatabase>,
-    pool: database::Pool,
+    pub(crate) pool: database::Pool,
     worker: OutsideBench<Pay>,
     capturer: OutsideBench<Capture>,
 }
@@ -241,6 +241,17 @@ impl Desk {
         .execute(&mut *connection)
         .await
         .expect("the ledger can be written");
+    }
+
+    /// The ledger knows the payment by this id.
+    pub(crate) async fn knows(&self, order: &Order, intent: &str) {
+        let mut connection = self.pool.get().await.expect("a connection");
+        diesel::sql_query("UPDATE effects SET outside_id = $2 WHERE saga_id = $1 AND step = 'pay'")
+            .bind::<SqlUuid, _>(order.id.0)
+            .bind::<Text, _>(intent)
+            .execute(&mut *connection)
+            .await
+            .expect("the ledger can be written");
     }
 
     /// Tickets taken by all cards.

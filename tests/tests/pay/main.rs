@@ -6,6 +6,7 @@
 mod authentication;
 mod authorised;
 mod capture;
+mod corrected;
 mod desk;
 mod refunds;
 

@@ -1,7 +1,8 @@
 //! Opens the ledger for a round: claims, fences and reads rows, and says what is to be done.
 
 use super::{
-    plan::{Action, Change, Group, State, decide},
+    LedgerRow, corrections,
+    plan::{Action, Change, Group, State, decide, reopens},
     sql,
 };
 use crate::{
@@ -14,7 +15,7 @@ use contract::{
     crash::{self, Point, Work},
 };
 use database::{Clock, Connection};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// What a group's command may do now. Fences are written already.
 #[derive(Debug)]
@@ -68,6 +69,7 @@ pub(crate) async fn open(
     // A `do` was quicker between the two statements: its row is there now.
     let overtaken = missing.difference(&fenced).copied();
     rows.extend(sql::lock(connection, step, overtaken).await?);
+    reopen_corrected(connection, step, commands, round, &mut rows).await?;
 
     let mut opened = Vec::with_capacity(round.len());
     let mut fences = Vec::new();
@@ -98,6 +100,43 @@ pub(crate) async fn open(
     Ok(opened)
 }
 
+/// What was refused, and may be tried again because somebody corrected it, is claimed.
+async fn reopen_corrected(
+    connection: &mut Connection,
+    step: &StepName,
+    commands: &[Command],
+    round: &[Group],
+    rows: &mut HashMap<SagaId, LedgerRow>,
+) -> Result<(), Error> {
+    let refused = |group: &&Group| {
+        let row = rows.get(&group.saga_id);
+        group.kind == StepKind::Do && row.is_some_and(|row| row.state == State::Rejected)
+    };
+    let refused: Vec<&Group> = round.iter().filter(refused).collect();
+    let sagas = refused.iter().map(|group| group.saga_id);
+    let newest = corrections::newest(connection, step, StepKind::Do, sagas).await?;
+    let mut openings = Vec::with_capacity(newest.len());
+    for group in refused {
+        let row = rows.get(&group.saga_id).zip(newest.get(&group.saga_id));
+        // Of several that are answered together the latest counts.
+        let seq = group.members.iter().map(|&n| commands[n].seq).max();
+        if let (Some((row, (newest, _))), Some(seq)) = (row, seq)
+            && let Some(opening) = reopens(row, group.kind, seq, *newest)
+        {
+            openings.push((group.saga_id, opening));
+        }
+    }
+    let opened = corrections::reopen(connection, step, openings.clone()).await?;
+    for (saga, opening) in openings {
+        if let Some(row) = rows.get_mut(&saga).filter(|_| opened.contains(&saga))
+            && let Some(next) = opening.apply(row)
+        {
+            *row = next;
+        }
+    }
+    Ok(())
+}
+
 fn fences_the_unknown() -> bool {
     decide(None, StepKind::Undo) == Action::Fence
 }
@@ -110,7 +149,7 @@ fn vanished() -> Opened {
     ))
 }
 
-fn claim(command: &Command, row: Option<super::LedgerRow>) -> Box<Claim> {
+fn claim(command: &Command, row: Option<LedgerRow>) -> Box<Claim> {
     Box::new(Claim {
         command: command.clone(),
         row,

@@ -54,6 +54,8 @@ pub struct LedgerRow {
     pub error: Option<ReplyError>,
     /// Why its undo was refused, the last time it was.
     pub undo_refusal: Option<ReplyError>,
+    /// The correction by which a refusal was last opened again.
+    pub correction: Option<i64>,
 }
 
 impl LedgerRow {
@@ -67,6 +69,7 @@ impl LedgerRow {
             output: None,
             error: None,
             undo_refusal: None,
+            correction: None,
         }
     }
 
@@ -208,6 +211,52 @@ impl Change {
         next.error = self.error.clone().or(next.error);
         next.undo_refusal = self.undo_refusal.clone().or(next.undo_refusal);
         Some(next)
+    }
+}
+
+/// The newest correction of what a step's `do` is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Newest {
+    /// Its number, that of its row in the audit log: later ones are greater.
+    pub audit: i64,
+    /// The saga's last command when it was made.
+    pub after_seq: i32,
+}
+
+/// A refusal that is opened again: the effect is claimed, as if it had not been refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reopening {
+    /// By this correction.
+    pub correction: i64,
+}
+
+/// Whether a command may try again what was refused, because a person has corrected what the step is
+/// given. Only a `do`, only what is `rejected` (never what is done or undone), only once for each
+/// correction, and only a command that was decided after it: one that comes late finds the refusal.
+#[must_use]
+pub fn reopens(row: &LedgerRow, kind: StepKind, seq: i32, newest: Newest) -> Option<Reopening> {
+    let opening = Reopening {
+        correction: newest.audit,
+    };
+    let later = seq > newest.after_seq || planted(Bug::CorrectionForLateCommands);
+    let may = kind == StepKind::Do && later;
+    (may && opening.apply(row).is_some()).then_some(opening)
+}
+
+impl Reopening {
+    /// The row after it; `None` where the condition forbids it. What the SQL does, for the simulation
+    /// and for tests.
+    #[must_use]
+    pub fn apply(&self, row: &LedgerRow) -> Option<LedgerRow> {
+        let refused = row.state == State::Rejected
+            || (row.state == State::Done && planted(Bug::CorrectionRevivesDone));
+        let newer = row.correction.is_none_or(|last| last < self.correction);
+        (refused && newer).then(|| LedgerRow {
+            state: State::Claimed,
+            error: None,
+            correction: Some(self.correction),
+            ..row.clone()
+        })
     }
 }
 

@@ -18,6 +18,39 @@ fn row(state: State, outside: bool, waiting: bool) -> LedgerRow {
     }
 }
 
+/// A correction opens a refusal, and nothing else, once, for a command that was decided after it.
+#[test]
+fn a_correction_opens_a_refusal_once() {
+    let newest = |audit| Newest {
+        audit,
+        after_seq: 7,
+    };
+    let refused = row(State::Rejected, false, false);
+    let open = |row: &LedgerRow, seq, newest| reopens(row, StepKind::Do, seq, newest);
+    let opened = open(&refused, 8, newest(40)).and_then(|opening| opening.apply(&refused));
+    let opened = opened.expect("it opens");
+    assert_eq!(
+        (opened.state, opened.correction),
+        (State::Claimed, Some(40))
+    );
+    assert_eq!(decide(Some(&opened), StepKind::Do), Action::Act);
+    assert_eq!(open(&refused, 7, newest(40)), None, "a late command");
+    let again = LedgerRow {
+        correction: Some(40),
+        ..refused.clone()
+    };
+    assert_eq!(open(&again, 9, newest(40)), None, "not twice");
+    assert_eq!(open(&again, 9, newest(39)), None, "nor by an elder one");
+    assert!(open(&again, 9, newest(41)).is_some(), "another one does");
+    for kind in [StepKind::Undo, StepKind::Probe] {
+        assert_eq!(reopens(&refused, kind, 8, newest(40)), None);
+    }
+    for state in [State::Claimed, State::Done, State::Undone] {
+        let other = row(state, true, false);
+        assert_eq!(open(&other, 8, newest(40)), None, "{state:?}");
+    }
+}
+
 /// The table of the design, cell by cell.
 #[test]
 fn every_cell() {
@@ -139,6 +172,46 @@ proptest! {
             }
             State::Claimed => {}
         }
+    }
+
+    /// Corrections and duplicates in any order: each correction lets a refused effect be tried once more,
+    /// and once it is done or undone none does.
+    #[test]
+    fn no_correction_revives_what_is_settled_otherwise(
+        script in prop::collection::vec(
+            prop_oneof![
+                (1_i32..12, verdicts()).prop_map(|(seq, verdict)| (Some((seq, verdict)), 0)),
+                (1_i32..12).prop_map(|after_seq| (None, after_seq)),
+            ],
+            0..40,
+        ),
+    ) {
+        let mut ledger: Option<LedgerRow> = None;
+        let mut newest: Option<Newest> = None;
+        let (mut made, mut opened) = (0_i64, 0_i64);
+        for (command, after_seq) in script {
+            let Some((seq, verdict)) = command else {
+                made += 1;
+                newest = Some(Newest { audit: made, after_seq });
+                continue;
+            };
+            let settled = ledger.as_ref().map(|row| row.state);
+            if let (Some(row), Some(newest)) = (&mut ledger, newest)
+                && let Some(opening) = reopens(row, StepKind::Do, seq, newest)
+            {
+                prop_assert_eq!(settled, Some(State::Rejected));
+                prop_assert!(seq > newest.after_seq);
+                *row = opening.apply(row).expect("it said so");
+                opened += 1;
+            }
+            if decide(ledger.as_ref(), StepKind::Do) == Action::Act {
+                prop_assert!(!matches!(settled, Some(State::Done | State::Undone)));
+                let row = ledger.take().unwrap_or_else(|| LedgerRow::claimed(1));
+                let next = record(StepKind::Do, &verdict).and_then(|change| change.apply(&row));
+                ledger = Some(next.unwrap_or(row));
+            }
+        }
+        prop_assert!(opened <= made, "each correction opens once");
     }
 
     /// One effect, any sequence of commands whose verdicts are any: once undone (or rejected), a

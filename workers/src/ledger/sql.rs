@@ -43,8 +43,11 @@ database::statement! {
         first: Uuid => SqlUuid,
         last: Uuid => SqlUuid,
         step: String => Text,
-    } -> (SqlUuid, SmallInt, SmallInt, Nullable<Text>, Nullable<Jsonb>, Nullable<Jsonb>, Nullable<Jsonb>) =
-    "SELECT saga_id, definition, state, outside_id, output, error, undo_refusal FROM effects \
+    } -> (
+        SqlUuid, SmallInt, SmallInt, Nullable<Text>, Nullable<Jsonb>, Nullable<Jsonb>, Nullable<Jsonb>,
+        Nullable<BigInt>,
+    ) =
+    "SELECT saga_id, definition, state, outside_id, output, error, undo_refusal, correction FROM effects \
      WHERE saga_id = ANY({ids}) AND saga_id BETWEEN {first} AND {last} AND step = {step} \
      ORDER BY saga_id FOR UPDATE"
 }
@@ -114,6 +117,7 @@ type EffectRow = (
     Option<Value>,
     Option<Value>,
     Option<Value>,
+    Option<i64>,
 );
 
 /// Begins effects that have no row yet; returns those that this statement began, and the
@@ -248,7 +252,7 @@ pub(crate) async fn store_outside_ids(
 }
 
 /// The first and the last of sorted ids.
-fn range(ids: &[Uuid]) -> Option<(Uuid, Uuid)> {
+pub(super) fn range(ids: &[Uuid]) -> Option<(Uuid, Uuid)> {
     Some((*ids.first()?, *ids.last()?))
 }
 
@@ -258,7 +262,7 @@ fn to_json(error: Option<ReplyError>) -> Option<Value> {
 }
 
 fn ledger_row(row: EffectRow) -> Result<LedgerRow, Error> {
-    let (saga, definition, state, outside_id, output, error, undo_refusal) = row;
+    let (saga, definition, state, outside_id, output, error, undo_refusal, correction) = row;
     let bad = |what: &str| Error::BadRow(format!("the ledger's row of {saga} has no known {what}"));
     let from_json = |value: Option<Value>| value.map(serde_json::from_value).transpose();
     Ok(LedgerRow {
@@ -268,5 +272,6 @@ fn ledger_row(row: EffectRow) -> Result<LedgerRow, Error> {
         output,
         error: from_json(error).map_err(|_| bad("error"))?,
         undo_refusal: from_json(undo_refusal).map_err(|_| bad("refusal"))?,
+        correction,
     })
 }

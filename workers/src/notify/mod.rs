@@ -7,7 +7,9 @@
 //!
 //! A mail server that is down is no reason to refuse: the verdict is `retry`, for as long as it takes,
 //! and the tickets stay sold. Only what can never be sent (an address that is none, a recipient whom the
-//! server refuses for good) is `rejected`, which puts the order before a person; it is not undone.
+//! server refuses for good) is `rejected`, which puts the order before a person; it is not undone. He may
+//! correct the address ([`CORRECTABLE`]), and the mail is sent there. The order keeps what its customer
+//! wrote.
 //!
 //! The mail is in the order's language; all the languages are in `locales/`.
 
@@ -30,11 +32,22 @@ use crate::{
     kit::{Claim, OutsideStep, Verdict},
     ledger::Ledger,
 };
-use contract::{SagaId, StepName};
+use contract::{Correctable, SagaId, StepKind, StepName, correction::Field, is_email};
 use database::Connection;
 use lettre::message::Mailbox;
 use serde_json::json;
 use std::{collections::HashMap, time::SystemTime};
+
+/// What a person may correct: where the mail goes.
+pub const CORRECTABLE: Correctable = Correctable {
+    step: StepName::NOTIFY,
+    kind: StepKind::Do,
+    fields: &[Field {
+        name: "email",
+        expects: "an e-mail address",
+        is_good: is_email,
+    }],
+};
 
 /// The step.
 #[derive(Debug)]

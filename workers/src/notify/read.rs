@@ -38,7 +38,8 @@ type TicketRow = (
 );
 
 database::statement! {
-    /// The valid tickets of orders, each with its order and its event.
+    /// The valid tickets of orders, each with its order and its event. The address is the one that a
+    /// person has corrected last, if anybody has: on an index, once for each ticket.
     struct TicketsOfOrders {
         orders: Vec<Uuid> => Array<SqlUuid>,
     } -> (
@@ -46,7 +47,11 @@ database::statement! {
         (Text, Timestamptz, Text, Text, Text, Text, Text, Text),
         (Text, Bool, Bool, Text, SqlUuid, SqlUuid, Integer, Binary, Binary),
     ) =
-    "SELECT o.id, o.email, o.name, o.locale, o.total_minor, o.currency, \
+    "SELECT o.id, \
+            coalesce((SELECT c.fields->>'email' FROM corrections c \
+                      WHERE c.saga_id = o.id AND c.step = 'notify' AND c.kind = 1 \
+                      ORDER BY c.audit DESC LIMIT 1), o.email), \
+            o.name, o.locale, o.total_minor, o.currency, \
             e.name, e.starts_at, s.name, s.name_fr, v.name, v.name_fr, v.city, v.time_zone, \
             f.category, f.accessible, t.companion, t.holder_name, t.id, t.event_id, t.number, \
             t.key_id, t.signature \

@@ -4,7 +4,7 @@
 use super::{
     decide::{Next, next},
     give_back::{attempt_key, give_back, told},
-    say::{self, Known, capture_method, known, missing, not_yet, overtaken, retry},
+    say::{self, INTENT_MISSING, Known, capture_method, known, missing, not_yet, overtaken, retry},
     stripe::{Classified, Intent, IntentId, NewIntent, Refund, Status},
 };
 use crate::{
@@ -114,6 +114,8 @@ pub struct Flow<'a, P, L> {
     pub order: &'a OrderView,
     /// Where the provider sends the customer back to.
     pub return_url: &'a str,
+    /// What the provider calls the payment, as a person has found out; only an undo asks.
+    pub corrected: Option<&'a IntentId>,
 }
 
 /// The bank said yes.
@@ -156,10 +158,42 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
     /// # Errors
     /// As [`Self::act`].
     pub async fn undo(&self) -> Result<Verdict, Error> {
-        let Known::Intent(id) = known(self.claim)? else {
-            return Ok(Verdict::done()); // nothing was charged, and nothing was taken either
+        let mut verdict = match (known(self.claim)?, self.corrected) {
+            (Known::Intent(id), _) => self.take_back(&id).await,
+            (_, None) => return Ok(Verdict::done()), // nothing was charged, and nothing was taken either
+            (_, Some(_)) => Verdict::done(),
         };
-        let verdict = match self.provider.cancel(&self.attempt_key(), &id).await {
+        if let Some(id) = self.corrected
+            && (matches!(verdict, Verdict::Done(_)) || verdict.code() == Some(INTENT_MISSING))
+        {
+            verdict = self.take_back_corrected(id).await;
+        }
+        if matches!(verdict, Verdict::Done(_)) {
+            self.limits.give_back(self.order.id).await?;
+        }
+        Ok(verdict)
+    }
+
+    /// A person says that the provider knows the payment by this id. Whatever the provider knows by the
+    /// ledger's was taken back before; and this one has to be the order's, or a slip of the pen would give
+    /// back what somebody else has paid.
+    async fn take_back_corrected(&self, id: &IntentId) -> Verdict {
+        let intent = match self.provider.retrieve(id).await {
+            Ok(intent) => intent,
+            Err(Classified::Missing) => return missing(self.order.id, id),
+            Err(other) => return retry(&other),
+        };
+        if intent.metadata.order_id != Some(self.order.id.to_string()) {
+            return Verdict::rejected(
+                "payment_of_another_order",
+                "The payment was not made for this order.",
+            );
+        }
+        self.take_back(id).await
+    }
+
+    async fn take_back(&self, id: &IntentId) -> Verdict {
+        match self.provider.cancel(&self.attempt_key(), id).await {
             Ok(intent) if intent.status == Status::Canceled => Verdict::done(),
             Err(Classified::OtherState(Some(intent))) if intent.status == Status::Canceled => {
                 Verdict::done()
@@ -168,14 +202,10 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
                 Verdict::done()
             }
             // It has succeeded, or is about to: what it captured says the intent itself.
-            Ok(_) | Err(Classified::OtherState(_)) => self.after_cancel(&id).await,
-            Err(Classified::Missing) => missing(self.order.id, &id),
+            Ok(_) | Err(Classified::OtherState(_)) => self.after_cancel(id).await,
+            Err(Classified::Missing) => missing(self.order.id, id),
             Err(other) => retry(&other),
-        };
-        if matches!(verdict, Verdict::Done(_)) {
-            self.limits.give_back(self.order.id).await?;
         }
-        Ok(verdict)
     }
 
     /// Asks how the payment stands.

@@ -85,7 +85,23 @@ async fn an_undo_gives_back_what_it_saw_captured() {
         command: command(&StepName::PAY, saga, StepKind::Undo),
         row: Some(row),
     };
-    let order = OrderView {
+    let order = order(saga);
+    let provider = Forgetful::default();
+    let flow = Flow {
+        provider: &provider,
+        limits: &NoLimits,
+        claim: &claim,
+        order: &order,
+        return_url: "",
+        corrected: None,
+    };
+    let verdict = flow.undo().await.expect("nothing fails");
+    assert_eq!(verdict, Verdict::done());
+    assert_eq!(provider.refunded.load(Ordering::Relaxed), 500);
+}
+
+fn order(saga: SagaId) -> OrderView {
+    OrderView {
         id: saga.into(),
         account_id: None,
         total: Money {
@@ -98,16 +114,5 @@ async fn an_undo_gives_back_what_it_saw_captured() {
         payment_method: String::new(),
         client_addr: None,
         items: Vec::new(),
-    };
-    let provider = Forgetful::default();
-    let flow = Flow {
-        provider: &provider,
-        limits: &NoLimits,
-        claim: &claim,
-        order: &order,
-        return_url: "",
-    };
-    let verdict = flow.undo().await.expect("nothing fails");
-    assert_eq!(verdict, Verdict::done());
-    assert_eq!(provider.refunded.load(Ordering::Relaxed), 500);
+    }
 }

@@ -48,6 +48,11 @@
 //!   is still missing is done: a refund is for what is not refunded yet, and the provider refuses more
 //!   than was captured.
 //!
+//! - **The ledger's id is not the provider's.** The undo cannot tell, and in the end a person is asked. He
+//!   finds the payment and names it (`guichet saga retry --step pay`). What the provider knows by the
+//!   ledger's id is taken back first, then what he named, if it was made for this order: so a wrong id
+//!   neither hides a charge nor gives back somebody else's.
+//!
 //! Idempotency keys only spare work here; see [`stripe`].
 
 mod config;
@@ -63,14 +68,14 @@ pub use config::Config;
 use crate::{
     Error, fraud_check,
     kit::{Claim, OrderView, OutsideStep, Verdict, orders},
-    ledger::Ledger,
+    ledger::{Ledger, corrections},
 };
-use contract::{OrderId, SagaId, StepName};
+use contract::{Correctable, OrderId, SagaId, StepKind, StepName, correction::Field};
 use database::{Clock, Connection, Pool};
 use flow::{Flow, OutsideIds};
 use limit::Limiter;
 use std::collections::HashMap;
-use stripe::Client;
+use stripe::{Client, IntentId};
 
 /// Why the step cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +94,30 @@ pub struct Pay {
     client: Client,
     limiter: Limiter,
     config: Config,
+}
+
+/// What a person may correct: what the provider calls the payment that is to be given back. It has to have
+/// been made for the order.
+pub const CORRECTABLE: Correctable = Correctable {
+    step: StepName::PAY,
+    kind: StepKind::Undo,
+    fields: &[Field {
+        name: "payment_intent",
+        expects: "the provider's id of a payment",
+        is_good: is_intent,
+    }],
+};
+
+fn is_intent(text: &str) -> bool {
+    IntentId::new(text).is_some()
+}
+
+/// What an effect needs from the database.
+#[derive(Debug)]
+pub struct Input {
+    order: OrderView,
+    /// Of an undo: what a person says that the provider calls the payment.
+    corrected: Option<IntentId>,
 }
 
 impl Pay {
@@ -113,21 +142,22 @@ impl Pay {
     fn flow<'a>(
         &'a self,
         claim: &'a Claim,
-        order: &'a OrderView,
+        input: &'a Input,
         return_url: &'a str,
     ) -> Flow<'a, Client, Limiter> {
         Flow {
             provider: &self.client,
             limits: &self.limiter,
             claim,
-            order,
+            order: &input.order,
             return_url,
+            corrected: input.corrected.as_ref(),
         }
     }
 }
 
 impl OutsideStep for Pay {
-    type Input = OrderView;
+    type Input = Input;
 
     fn name(&self) -> StepName {
         StepName::PAY
@@ -137,31 +167,36 @@ impl OutsideStep for Pay {
         &self,
         connection: &mut Connection,
         claims: &[Claim],
-    ) -> Result<HashMap<SagaId, OrderView>, Error> {
+    ) -> Result<HashMap<SagaId, Input>, Error> {
         let ids: Vec<OrderId> = claims.iter().map(Claim::order_id).collect();
         let views = orders(connection, &ids).await?;
-        Ok(views
-            .into_iter()
-            .map(|(id, view)| (id.into(), view))
-            .collect())
+        let undone = claims
+            .iter()
+            .filter(|claim| claim.command.kind == StepKind::Undo)
+            .map(Claim::saga_id);
+        let newest = corrections::newest(connection, &StepName::PAY, StepKind::Undo, undone);
+        let mut newest = newest.await?;
+        let inputs = views.into_iter().map(|(id, order)| {
+            let saga: SagaId = id.into();
+            let corrected = newest.remove(&saga).and_then(|(_, fields)| {
+                IntentId::new(fields["payment_intent"].as_str().unwrap_or_default())
+            });
+            (saga, Input { order, corrected })
+        });
+        Ok(inputs.collect())
     }
 
-    async fn act(
-        &self,
-        claim: &Claim,
-        order: &OrderView,
-        ledger: &Ledger,
-    ) -> Result<Verdict, Error> {
-        let return_url = self.config.return_url_of(order.id);
-        self.flow(claim, order, &return_url).act(ledger).await
+    async fn act(&self, claim: &Claim, input: &Input, ledger: &Ledger) -> Result<Verdict, Error> {
+        let return_url = self.config.return_url_of(input.order.id);
+        self.flow(claim, input, &return_url).act(ledger).await
     }
 
-    async fn undo(&self, claim: &Claim, order: &OrderView, _: &Ledger) -> Result<Verdict, Error> {
-        self.flow(claim, order, "").undo().await
+    async fn undo(&self, claim: &Claim, input: &Input, _: &Ledger) -> Result<Verdict, Error> {
+        self.flow(claim, input, "").undo().await
     }
 
-    async fn probe(&self, claim: &Claim, order: &OrderView, _: &Ledger) -> Result<Verdict, Error> {
-        self.flow(claim, order, "").probe().await
+    async fn probe(&self, claim: &Claim, input: &Input, _: &Ledger) -> Result<Verdict, Error> {
+        self.flow(claim, input, "").probe().await
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
 use contract::{Command, OrderId, Refusal};
 
 /// The code for an intent that the ledger knows and the provider does not.
-const INTENT_MISSING: &str = "payment_intent_missing";
+pub(super) const INTENT_MISSING: &str = "payment_intent_missing";
 
 /// Stands in the ledger, before the code of the refusal, where the provider refused to make an
 /// intent at all.

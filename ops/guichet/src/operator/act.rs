@@ -1,6 +1,8 @@
 //! `guichet saga pause|resume|retry|resolve|compensate|abandon`
 
 use std::{
+    fs::File,
+    io::Read,
     path::Path,
     time::{Duration, Instant},
 };
@@ -8,8 +10,9 @@ use std::{
 use anyhow::Context;
 use contract::{SagaId, StepName};
 use engine::definitions::Definitions;
-use inspector::interventions::{self, Came, Intervention};
+use inspector::interventions::{self, Came, Done, Intervention};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::intervention::{By, connect, refused};
 use crate::{
@@ -20,6 +23,8 @@ use crate::{
 /// How long to wait for the saga's owner, who looks every few seconds.
 pub(super) const OWNER_WITHIN: Duration = Duration::from_secs(15);
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A longer file with what is to be corrected is cut off, and is no JSON then.
+const INPUT_MAX_BYTES: u64 = 16 * 1024;
 
 /// The arguments of what is done to one saga.
 #[derive(Debug, clap::Args)]
@@ -30,6 +35,23 @@ pub(crate) struct Act {
 
     #[command(flatten)]
     pub(super) by: By,
+}
+
+/// The arguments of `guichet saga retry`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Retry {
+    /// Correct what this step is given, and have it alone tried again: `notify` (its `email`), or the undo
+    /// of `pay` (its `payment_intent`)
+    #[arg(long, value_name = "STEP", requires = "input")]
+    step: Option<StepName>,
+
+    /// The fields to correct: a JSON object, or a file that holds one (a file is not seen in the list of
+    /// processes or the shell's history)
+    #[arg(long, value_name = "FILE|JSON", requires = "step")]
+    input: Option<String>,
+
+    #[command(flatten)]
+    act: Act,
 }
 
 /// The arguments of `guichet saga resolve`.
@@ -73,9 +95,50 @@ pub(crate) async fn resume(file: Option<&Path>, format: Format, act: Act) -> Res
     intervene(file, format, act, Intervention::Resume).await
 }
 
-/// `retry`
-pub(crate) async fn retry(file: Option<&Path>, format: Format, act: Act) -> Result<(), Failure> {
-    intervene(file, format, act, Intervention::Retry).await
+/// `retry`, and `retry --step --input`
+pub(crate) async fn retry(
+    file: Option<&Path>,
+    format: Format,
+    retry: Retry,
+) -> Result<(), Failure> {
+    let Retry { step, input, act } = retry;
+    let Some((step, input)) = step.zip(input) else {
+        return intervene(file, format, act, Intervention::Retry).await;
+    };
+    let input = object(&input)?;
+    let mut connection = connect(file, "saga").await?;
+    let By { actor, reason } = &act.by;
+    let done = interventions::correct(
+        &mut connection,
+        &Definitions::ours(),
+        act.id,
+        workers::CORRECTABLE,
+        (&step, &input),
+        (actor, reason),
+    )
+    .await
+    .map_err(refused)?;
+    tell(&mut connection, format, act.id, done).await
+}
+
+/// What is given on the command line, or in a file. Neither is repeated in an error: it is personal data.
+fn object(text: &str) -> Result<Value, Failure> {
+    let read = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text)
+    } else {
+        let mut given = String::new();
+        File::open(text)
+            .and_then(|file| file.take(INPUT_MAX_BYTES).read_to_string(&mut given))
+            .with_context(|| format!("--input: cannot read {text}"))
+            .map_err(Failure::usage)?;
+        serde_json::from_str(&given)
+    };
+    read.map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Failure::usage(anyhow::anyhow!(
+            "--input is not JSON (line {line}, column {column})"
+        ))
+    })
 }
 
 /// `compensate`
@@ -129,12 +192,22 @@ async fn intervene(
     )
     .await
     .map_err(refused)?;
+    tell(&mut connection, format, id, done).await
+}
+
+/// Waits for what comes of it, and says so.
+async fn tell(
+    connection: &mut database::Connection,
+    format: Format,
+    id: SagaId,
+    done: Done,
+) -> Result<(), Failure> {
     let outcome = match done.signal {
         None => "asked_for",
         Some(signal) => {
             let began = Instant::now();
             loop {
-                let came = interventions::what_came(&mut connection, id, signal).await;
+                let came = interventions::what_came(connection, id, signal).await;
                 match came.map_err(refused)? {
                     Some(Came::Applied) => break "applied",
                     Some(Came::TooLate | Came::HeldAgain) => break "too_late",

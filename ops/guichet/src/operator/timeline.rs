@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use engine::view::Moment;
+use serde_json::Value;
 
 use crate::output::{self, Format};
 
@@ -39,7 +40,7 @@ pub(crate) fn print(timeline: &[Moment], people: &HashMap<i64, String>) -> Resul
                 .took_ms
                 .map(|ms| format!("{ms} ms"))
                 .unwrap_or_default(),
-            [outcome, code]
+            [outcome, code, fields_of(moment)]
                 .into_iter()
                 .flatten()
                 .collect::<Vec<_>>()
@@ -60,4 +61,11 @@ pub(crate) fn print(timeline: &[Moment], people: &HashMap<i64, String>) -> Resul
 /// The row of the audit log that a moment of the timeline follows from.
 pub(crate) fn audit_of(moment: &Moment) -> Option<i64> {
     moment.detail.as_ref()?.get("audit")?.as_i64()
+}
+
+/// Which fields a person corrected.
+fn fields_of(moment: &Moment) -> Option<String> {
+    let fields = moment.detail.as_ref()?.get("fields")?.as_array()?;
+    let names: Vec<&str> = fields.iter().filter_map(Value::as_str).collect();
+    Some(names.join(" "))
 }

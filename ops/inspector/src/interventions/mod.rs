@@ -5,10 +5,12 @@
 //! then, and one that comes too late changes nothing. The audit row and the signal are one transaction:
 //! nothing is done without being kept.
 
+mod correct;
 mod release;
 #[cfg(test)]
 mod tests;
 
+pub use correct::correct;
 pub use release::{held, release, what_came_of_it};
 
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
     audit::{self, Entry},
 };
 use chrono::Utc;
-use contract::{MessageId, Refusal, SagaId, StepName};
+use contract::{Correction, MessageId, Refusal, SagaId, StepName};
 use database::Connection;
 use diesel::sql_types::{Bool, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, RunQueryDsl};
@@ -34,6 +36,8 @@ pub enum Intervention {
     Resume,
     /// Try once more, now: the failed undos, or the step after the pivot that keeps failing.
     Retry,
+    /// Try one of these once more, with what its step is given corrected: see [`correct`].
+    Correct(Correction),
     /// A failed undo, or a step after the pivot, was dealt with elsewhere; the reason names the
     /// evidence.
     Resolve(StepName),
@@ -51,6 +55,7 @@ impl Intervention {
             Self::Pause => "saga.pause",
             Self::Resume => "saga.resume",
             Self::Retry => "saga.retry",
+            Self::Correct(_) => "saga.correct",
             Self::Resolve(_) => "saga.resolve",
             Self::Compensate => "saga.compensate",
             Self::RequestAbandon => REQUEST,
@@ -141,9 +146,16 @@ pub async fn intervene(
         "failed_undo": failed_undo,
         "step": match intervention {
             Intervention::Resolve(step) => Some(step.as_str()),
+            Intervention::Correct(correction) => Some(correction.step().as_str()),
+            _ => None,
+        },
+        // Only which: what they are now stands in the table.
+        "fields": match intervention {
+            Intervention::Correct(correction) => Some(correction.names()),
             _ => None,
         },
     });
+    let after_seq = instance.seq;
     connection
         .transaction(async |connection| {
             if *intervention == Intervention::ApproveAbandon {
@@ -157,6 +169,10 @@ pub async fn intervene(
                 detail,
             };
             let audit = audit::append(connection, entry).await?;
+            if let Intervention::Correct(correction) = intervention {
+                let (by, reason) = (actor.trim(), reason.trim());
+                correct::keep(connection, saga, correction, after_seq, (audit, by, reason)).await?;
+            }
             let act = |action| {
                 What::Act(Act {
                     action,
@@ -169,6 +185,10 @@ pub async fn intervene(
                 Intervention::Pause => act(ActionName::Pause),
                 Intervention::Resume => act(ActionName::Resume),
                 Intervention::Retry => act(ActionName::Retry),
+                Intervention::Correct(correction) => {
+                    let step = correction.step().clone();
+                    act(ActionName::Correct(step, correction.names()))
+                }
                 Intervention::Resolve(step) => act(ActionName::Resolve(step.clone())),
                 Intervention::Compensate => {
                     let by = actor.trim().to_owned();
@@ -257,16 +277,21 @@ fn refuse_early(
         Intervention::Resume if !saga.flags.paused => return Err(no("it is not paused")),
         _ => {}
     }
+    let number = |step| {
+        let step = definition.step_named(step);
+        let step = step.ok_or_else(|| no("its definition has no such step"))?;
+        Ok::<u8, Error>(step.number)
+    };
     let input = match intervention {
         // Younger than whatever was applied.
         Intervention::Pause => Input::Act(Action::Pause { audit: i64::MAX }),
         Intervention::Resume => Input::Act(Action::Resume { audit: i64::MAX }),
         Intervention::Retry => Input::Act(Action::Retry),
         Intervention::Resolve(step) => Input::Act(Action::Resolve {
-            step: definition
-                .step_named(step)
-                .ok_or_else(|| no("its definition has no such step"))?
-                .number,
+            step: number(step)?,
+        }),
+        Intervention::Correct(correction) => Input::Act(Action::Correct {
+            step: number(correction.step())?,
         }),
         Intervention::Compensate => Input::End {
             reason: Refusal::OperatorEnded.code().to_owned(),

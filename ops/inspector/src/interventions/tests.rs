@@ -151,3 +151,123 @@ async fn giving_up_takes_two_people() {
     assert_eq!(signals, 1);
     assert_eq!(actions, ["saga.abandon.approve", "saga.abandon.request"]);
 }
+
+const CORRECTABLE: &[contract::Correctable] = &[contract::Correctable {
+    step: StepName::NOTIFY,
+    kind: contract::StepKind::Do,
+    fields: &[contract::correction::Field {
+        name: "email",
+        expects: "an e-mail address",
+        is_good: contract::is_email,
+    }],
+}];
+
+async fn corrected(
+    connection: &mut Connection,
+    saga: SagaId,
+    step: &StepName,
+    input: &Value,
+) -> Result<Done, Error> {
+    let definitions = Definitions::ours();
+    let by = ("ann", "case 12");
+    correct(
+        connection,
+        &definitions,
+        saga,
+        CORRECTABLE,
+        (step, input),
+        by,
+    )
+    .await
+}
+
+#[derive(diesel::QueryableByName)]
+struct Line {
+    #[diesel(sql_type = Text)]
+    line: String,
+}
+
+#[tokio::test]
+async fn a_correction_its_audit_row_and_its_signal_are_one_and_only_the_first_has_the_values() {
+    let database = TestDatabase::create().await;
+    let mut connection = database.connection().await;
+    let asking = saga(&mut connection, State::Running, 15, 0).await;
+    let email = json!({"email": "kim@example.org"});
+    let done = corrected(&mut connection, asking, &StepName::NOTIFY, &email).await;
+    let done = done.expect("it asks for it");
+    let mut lines = async |sql: &str| -> Vec<String> {
+        let lines: Vec<Line> = diesel::sql_query(sql)
+            .load(&mut connection)
+            .await
+            .expect("readable");
+        lines.into_iter().map(|line| line.line).collect()
+    };
+    let kept = "SELECT concat_ws(' ', audit, step, kind, after_seq, made_by, reason, fields->>'email') AS line
+                FROM corrections";
+    let expected = format!("{} notify 1 8 ann case 12 kim@example.org", done.audit);
+    assert_eq!(lines(kept).await, [expected]);
+    let told = lines("SELECT payload::text AS line FROM signals").await;
+    let audit = lines("SELECT concat(action, detail) AS line FROM audit").await;
+    for (said, expected) in [(&told, "\"correct\""), (&audit, "saga.correct")] {
+        let [said] = &said[..] else {
+            panic!("one of each: {said:?}");
+        };
+        assert!(said.contains(expected) && said.contains("email"), "{said}");
+        assert!(!said.contains("kim"), "{said}");
+    }
+    let changed = connection
+        .batch_execute("UPDATE corrections SET made_by = 'bob'")
+        .await;
+    assert!(changed.is_err(), "it is never changed");
+}
+
+#[tokio::test]
+async fn what_cannot_be_corrected_is_refused_and_leaves_nothing() {
+    let database = TestDatabase::create().await;
+    let mut connection = database.connection().await;
+    let asking = saga(&mut connection, State::Running, 15, 0).await;
+    let stuck = saga(&mut connection, State::Compensating, 0, 4).await;
+    let going = saga(&mut connection, State::Waiting, 1, 0).await;
+    let email = json!({"email": "kim@example.org"});
+    for (saga, step, input, says) in [
+        (
+            asking,
+            StepName::NOTIFY,
+            json!({"email": "kim"}),
+            "has to be",
+        ),
+        (
+            asking,
+            StepName::NOTIFY,
+            json!({"name": "Kim"}),
+            "what can: email",
+        ),
+        (
+            asking,
+            StepName::ISSUE,
+            email.clone(),
+            "nothing of the do of issue",
+        ),
+        (
+            stuck,
+            StepName::PAY,
+            email.clone(),
+            "nothing of the undo of pay",
+        ),
+        (
+            stuck,
+            StepName::NOTIFY,
+            email.clone(),
+            "nothing of the undo of notify",
+        ),
+    ] {
+        let refused = corrected(&mut connection, saga, &step, &input).await;
+        let Err(Error::BadRequest(why)) = &refused else {
+            panic!("{step}: {refused:?}");
+        };
+        assert!(why.contains(says), "{why}");
+    }
+    let unasked = corrected(&mut connection, going, &StepName::NOTIFY, &email).await;
+    assert!(matches!(unasked, Err(Error::Conflict(_))), "{unasked:?}");
+    assert_eq!(written(&mut connection).await, (0, Vec::new()));
+}

@@ -107,3 +107,46 @@ fn a_mail_that_keeps_failing_is_tried_again_and_one_refused_for_good_dealt_with_
     let done = after(&definition, &asking, &told, T0);
     assert_eq!(done.state, State::Completed);
 }
+
+#[test]
+fn a_person_corrects_what_one_failed_undo_was_given_and_the_others_stay() {
+    let (definition, stuck) = stuck();
+    let correct = |step| Input::Act(Action::Correct { step });
+    let again = after(&definition, &stuck, &correct(2), T0);
+    let cursor = again.cursor.expect("an undo");
+    assert_eq!((cursor.step, cursor.kind), (2, StepKind::Undo));
+    assert_eq!(again.seq, stuck.seq + 1, "a command of its own");
+    assert!(!again.flags.attention && again.failed_undo.is_empty());
+    let twice = step(&definition, &again, &correct(2), now(T0));
+    assert_eq!(twice, Err(Illegal::NothingToDo), "it is under way");
+    let over = after(&definition, &again, &reply(&again, Outcome::Done, ""), T0);
+    assert_eq!(over.state, State::Compensated);
+
+    let mut two = stuck.clone();
+    two.maybe_in_force.insert(0);
+    two.failed_undo.insert(0);
+    let again = after(&definition, &two, &correct(0), T0);
+    assert_eq!(again.cursor.map(|cursor| cursor.step), Some(0));
+    assert!(again.flags.attention && again.failed_undo.contains(2));
+    let other = step(&definition, &stuck, &correct(0), now(T0));
+    assert_eq!(other, Err(Illegal::NothingToDo), "its undo did not fail");
+}
+
+#[test]
+fn a_mail_that_was_refused_for_good_is_sent_to_a_corrected_address() {
+    let (definition, notifying) = order_at(4);
+    let correct = Input::Act(Action::Correct { step: 4 });
+    let unasked = step(&definition, &notifying, &correct, now(T0));
+    assert_eq!(unasked, Err(Illegal::NothingToDo));
+    let refused = reply(&notifying, Outcome::Rejected, "mail_refused");
+    let asking = after(&definition, &notifying, &refused, T0);
+    let elsewhere = Input::Act(Action::Correct { step: 3 });
+    let elsewhere = step(&definition, &asking, &elsewhere, now(T0));
+    assert_eq!(elsewhere, Err(Illegal::NothingToDo));
+    let again = after(&definition, &asking, &correct, T0);
+    let cursor = again.cursor.expect("at notify");
+    assert!(cursor.outstanding && cursor.kind == StepKind::Do && cursor.attempt == 1);
+    assert!(again.seq > asking.seq && !again.flags.attention);
+    let done = after(&definition, &again, &reply(&again, Outcome::Done, ""), T0);
+    assert_eq!(done.state, State::Completed);
+}

@@ -82,6 +82,7 @@ pub(crate) fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => Just(Act::Migrate),
         1 => prop_oneof![
             Just(Action::Retry),
+            (0_u8..6).prop_map(|at| Action::Correct { step: number(at) }),
             (0_u8..6).prop_map(|at| Action::Resolve { step: number(at) }),
             Just(Action::Abandon { approver: "bob".into() }),
         ]

@@ -253,6 +253,14 @@ impl World {
                 let result = self.give(&Input::Act(action.clone()));
                 assert!(result.is_err() || asked, "nobody acts unasked");
                 assert!(result.is_ok() || self.saga == before);
+                if let (Ok(()), Action::Correct { step }) = (&result, action) {
+                    let others = |saga: &Instance| {
+                        let failed = saga.failed_undo.iter();
+                        failed.filter(|n| n != step).collect::<Vec<_>>()
+                    };
+                    assert_eq!(others(&self.saga), others(&before), "of this step alone");
+                    assert!(!self.saga.failed_undo.contains(*step));
+                }
                 if let (Ok(()), Action::Resolve { step }) = (&result, action) {
                     if before.failed_undo.contains(*step) {
                         self.really.remove(*step);

@@ -1,0 +1,3 @@
+ALTER TABLE effects DROP COLUMN correction;
+DROP TABLE corrections;
+DROP FUNCTION corrections_stay();
