@@ -35,7 +35,7 @@ pub use client::{AWAY_MS, Client, ClientError, Closed};
 pub use command::Sender;
 pub use config::Config;
 pub use orchestrator::{Parts, run};
-pub use owner::{Aftermath, Answered, Away, Moved, Owner, Settled, Taken};
+pub use owner::{Aftermath, Answered, Away, Moved, Owner, SLEEPS_MS, Settled, Taken, sleeps};
 pub use release::release;
 pub use shard::shard_of;
 pub use signal::{Act, ActionName, NewSignal, Person, Told, What, signal};

@@ -63,7 +63,10 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "guichet_saga_commands_unpublished_total",
         "Commands whose publishing failed; they are sent again in time",
     ),
-    live: metrics::gauge("guichet_sagas_live", "Sagas that this process owns"),
+    live: metrics::gauge(
+        "guichet_sagas_live",
+        "Sagas that this process owns, without those that sleep for minutes",
+    ),
     shards: metrics::gauge("guichet_saga_shards_owned", "Shards that this process owns"),
     held: metrics::counter(
         "guichet_sagas_held_total",

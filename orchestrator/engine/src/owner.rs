@@ -4,11 +4,13 @@
 
 mod away;
 mod settled;
+mod sleep;
 #[cfg(test)]
 mod tests;
 
 pub use away::Away;
 pub use settled::Settled;
+pub use sleep::{SLEEPS_MS, sleeps};
 
 use crate::{
     definitions::Definitions,

@@ -98,6 +98,13 @@ impl Sagas {
         self.owned.remove(&id)
     }
 
+    /// Forgets those of which something is true; says how many.
+    pub(crate) fn forget_those(&mut self, which: impl Fn(&Instance) -> bool) -> usize {
+        let before = self.owned.len();
+        self.owned.retain(|_, owned| !which(&owned.instance));
+        before - self.owned.len()
+    }
+
     pub(crate) fn forget_shards(&mut self, shards: &[i16]) {
         self.owned.retain(|_, owned| !shards.contains(&owned.shard));
     }

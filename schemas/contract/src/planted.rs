@@ -76,6 +76,8 @@ pub enum Bug {
     UnsafeIsMigrated,
     /// The sagas of a definition that is withdrawn go on.
     WithdrawnGoesOn,
+    /// A saga that waits leaves memory and does not come back by itself.
+    SleeperForgotten,
     /// Nobody is warned that a wait is nearly over.
     DeadlineNotWarned,
     /// A correction opens what is done, not only what was refused.

@@ -58,8 +58,13 @@ const PROVIDER_OUT_OF_REACH: &[Fault] = &[
     Fault::AuthorisationEnds,
 ];
 
-/// Owners that stall with a pause in hand, and others who apply it and let the saga go on meanwhile.
-const STALE_OWNERS_AND_PAUSES: &[Fault] = &[Fault::OrchestratorStalls, Fault::OperatorPauses];
+/// Owners that stall with a pause in hand, and others who apply it and let the saga go on meanwhile; the
+/// clock jumps, so that there is much to do in that moment.
+const STALE_OWNERS_AND_PAUSES: &[Fault] = &[
+    Fault::OrchestratorStalls,
+    Fault::OperatorPauses,
+    Fault::ClockForward,
+];
 
 /// A mail goes to the address that one person has corrected, and its command comes once more after another
 /// person has.
@@ -172,6 +177,11 @@ pub const ALL: &[Planted] = &[
         bugs: &[Bug::WithdrawnGoesOn],
         breaks: &["every-end-undoes"],
         faults: &[Fault::DefinitionWithdrawn],
+    },
+    Planted {
+        bugs: &[Bug::SleeperForgotten],
+        breaks: &["prompt-end"],
+        faults: &[],
     },
     Planted {
         bugs: &[Bug::DeadlineNotWarned],

@@ -89,6 +89,7 @@ const MUST_HAPPEN: &[&str] = &[
     "a breaker closes",
     "a deadline is near",
     "a refusal is opened again",
+    "a saga leaves memory",
 ];
 
 /// The ends that sagas of each version have to have come to.

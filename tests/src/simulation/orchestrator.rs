@@ -10,8 +10,8 @@ use super::{
     world::{Event, World, tell},
 };
 use contract::{Command, SagaId, StepName};
-use engine::{Owner, definitions::Definitions, lease, shard_of, withdrawal::Withdrawal};
-use saga::{Input, Plan};
+use engine::{Owner, definitions::Definitions, lease, shard_of, sleeps, withdrawal::Withdrawal};
+use saga::{Input, Instance, Plan, State};
 use serde_json::json;
 use std::rc::Rc;
 
@@ -313,6 +313,9 @@ impl World {
         let rounds = self.orchestrators[i].rounds.wrapping_add(1);
         self.orchestrators[i].rounds = rounds;
         self.look_around(i, rounds.is_multiple_of(SCAN_ROUNDS));
+        if self.orchestrators[i].owner.let_sleep(clock) > 0 {
+            self.coverage.reached("a saga leaves memory");
+        }
         self.poll(i);
     }
 
@@ -327,7 +330,7 @@ impl World {
         let process = &mut self.orchestrators[i];
         process.owner.acquired(&got);
         let mut loaded = Vec::new();
-        for (saga, shard) in self.db.live(&shards) {
+        for (saga, shard) in self.db.live(&shards).filter(|one| !sleeps(one.0, now)) {
             process.owner.take_in(saga.clone(), shard);
             loaded.push(saga.id);
         }
@@ -343,15 +346,19 @@ impl World {
         if shards.is_empty() {
             return;
         }
-        let minute_ago = self.now + self.db_offset - 60_000;
-        for (saga, shard) in self.db.live(&shards) {
+        let mut read = Vec::new();
+        let db_now = self.now + self.db_offset;
+        let minute_ago = db_now - 60_000;
+        for (saga, shard) in self.db.live(&shards).filter(|one| !sleeps(one.0, db_now)) {
             let is_new = saga_id(number_of(saga.id), minute_ago) <= saga.id;
             if is_new && !process.owner.knows(saga.id) {
                 process.owner.take_in(saga.clone(), shard);
+                read.extend(Some(saga.id).filter(|_| saga.rev > 1));
             }
         }
         if scan {
-            let live = self.db.live(&shards).map(|(saga, _)| (saga.id, saga.rev));
+            let awake = self.db.live(&shards).filter(|one| !sleeps(one.0, db_now));
+            let live = awake.map(|(saga, _)| (saga.id, saga.rev));
             let outdated = process.owner.outdated(live);
             for id in &outdated {
                 if let Some(saga) = self.db.saga(*id) {
@@ -376,6 +383,7 @@ impl World {
             }
             if !process.owner.knows(saga.id) {
                 process.owner.take_in(saga.clone(), shard);
+                read.extend(Some(saga.id).filter(|_| saga.rev > 1));
             }
             let step = &STEP_NAMES[row.step];
             let says = match row.told {
@@ -406,6 +414,15 @@ impl World {
             .owner
             .resumes_first(&mut given, |one| (one.saga, &one.input));
         if let Some(definition) = self.db.withdrawn {
+            let waits = |saga: &&Instance| saga.state == State::Waiting;
+            let waiting = self.db.live(&shards).map(|(saga, _)| saga).filter(waits);
+            for saga in waiting.filter(|saga| saga.definition == definition) {
+                if !process.owner.knows(saga.id) {
+                    process
+                        .owner
+                        .take_in(saga.clone(), shard_of(saga.id, SHARDS));
+                }
+            }
             let ends = process.owner.to_be_ended(definition, WITHDRAWN_MAX);
             given.extend(ends.into_iter().map(|saga| Given {
                 saga,
@@ -418,6 +435,7 @@ impl World {
             process.busy = true;
             self.next_part(i);
         }
+        self.send_again(i, &read);
     }
 }
 

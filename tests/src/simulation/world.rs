@@ -15,7 +15,7 @@ use super::{
     worker::{Work, Worker},
 };
 use contract::{Incarnation, OfferId};
-use engine::definitions::Definitions;
+use engine::{SLEEPS_MS, definitions::Definitions, sleeps};
 use saga::Definition;
 use std::{
     cmp::{Ordering, Reverse},
@@ -274,11 +274,22 @@ impl World {
             let stays = saga.flags.paused && !matches!(signal.told, Told::Resume(_));
             !signal.applied && !stays && !Judge::rests(saga)
         };
-        if self.db.signals.iter().any(unread) {
+        let known = |saga: &saga::Instance| {
+            let mut owners = self.orchestrators.iter().map(|process| &process.owner);
+            owners.any(|owner| owner.knows(saga.id))
+        };
+        let db_now = self.db_now();
+        let sagas = || self.db.orders.iter().map(|row| &row.saga);
+        // One that sleeps is found by a scan when its time comes near.
+        let mut awake = sagas().filter(|saga| !Judge::rests(saga) && !sleeps(saga, db_now));
+        if self.db.signals.iter().any(unread) || awake.any(|saga| !known(saga)) {
             return;
         }
         let due = self.judge.next_due(&self.db);
-        let until = next.unwrap_or(i64::MAX).min(due) - 3_000;
+        let asleep = sagas().filter(|saga| sleeps(saga, db_now));
+        let wakes = asleep.filter_map(|saga| saga.wake_at).min();
+        let scan = wakes.map_or(i64::MAX, |at| at - self.db_offset - SLEEPS_MS);
+        let until = next.unwrap_or(i64::MAX).min(due).min(scan) - 3_000;
         if until <= tick_at || until == i64::MAX - 3_000 {
             return;
         }

@@ -5,10 +5,11 @@ use crate::{
     Error,
     lease::{Lease, plan},
     metrics::METRICS,
+    owner::SLEEPS_MS,
     release::is_release,
     store::{
         lease::{Acquire, MakePartitions, Release, Renew, SignOff},
-        row::{LiveIds, ReadLive},
+        row::{LiveIds, ReadLive, WaitingBy},
         signal::{ForgetSignals, LookAround, MarkApplied},
     },
     withdrawal,
@@ -69,6 +70,7 @@ impl Orchestrator {
             let scanned = self.scan().await;
             self.report("the scan of live sagas", scanned);
         }
+        self.owner.let_sleep(self.clock.now_ms());
         if round.is_multiple_of(ASKING_ROUNDS) {
             let counted = self.count_asking().await;
             self.report("counting the sagas that ask for a person", counted);
@@ -189,7 +191,8 @@ impl Orchestrator {
         crash::at(Point::Orchestrator(At::LeaseAcquired));
         let mut connection = self.parts.pool.get().await?;
         // Not held before they are read: should that fail, they are taken once more.
-        let rows = ReadLive { shards }.load(&mut connection).await?;
+        let sleeps_ms = SLEEPS_MS;
+        let rows = ReadLive { shards, sleeps_ms }.load(&mut connection).await?;
         drop(connection);
         self.owner.acquired(got);
         self.bind();
@@ -234,8 +237,12 @@ impl Orchestrator {
         .await?;
         let unknown = self.owner.unknown(rows.iter().map(|row| SagaId(row.1)));
         if !unknown.is_empty() {
-            // Their first commands are on their way; their timers mind them from now on.
+            // Their first commands are on their way; their timers mind them from now on. One that has come
+            // further slept, or somebody else has moved it: where its reply went is not known.
             self.load(&unknown).await?;
+            let further = |id: &SagaId| self.owner.saga(*id).is_some_and(|saga| saga.rev > 1);
+            let moved = unknown.into_iter().filter(further).collect();
+            self.send_again(moved, "loaded").await;
         }
         let signals = rows.into_iter().filter(|row| row.2 != 0);
         let mut told: Vec<Given> = signals
@@ -276,7 +283,20 @@ impl Orchestrator {
         }
         let mut connection = self.parts.pool.get().await?;
         let withdrawn = withdrawal::withdrawn(&mut connection).await?;
+        let mut asleep: Vec<SagaId> = Vec::new();
+        for one in &withdrawn {
+            let waiting = WaitingBy {
+                shards: self.owner.shards(),
+                definition: one.definition,
+                most: WITHDRAWN_MAX as i64,
+            };
+            let ids: Vec<Uuid> = waiting.load(&mut connection).await?;
+            asleep.extend(self.owner.unknown(ids.into_iter().map(SagaId)));
+        }
         drop(connection);
+        if !asleep.is_empty() {
+            self.load(&asleep).await?;
+        }
         let mut given = Vec::new();
         for one in &withdrawn {
             let sagas = self.owner.to_be_ended(one.definition, WITHDRAWN_MAX);
@@ -301,7 +321,8 @@ impl Orchestrator {
             return Ok(());
         }
         let mut connection = self.parts.pool.get().await?;
-        let live: Vec<(Uuid, i32)> = LiveIds { shards }.load(&mut connection).await?;
+        let sleeps_ms = SLEEPS_MS;
+        let live: Vec<(Uuid, i32)> = LiveIds { shards, sleeps_ms }.load(&mut connection).await?;
         drop(connection);
         let live = live.into_iter().map(|(id, rev)| (SagaId(id), rev));
         let outdated = self.owner.outdated(live);

@@ -187,11 +187,15 @@ database::statement! {
 }
 
 database::statement! {
-    /// The live sagas of some shards.
+    /// The live sagas of some shards, without those that wait for so long that they need not be in memory.
     pub(crate) struct ReadLive {
         shards: Vec<i16> => diesel::sql_types::Array<SmallInt>,
+        sleeps_ms: i64 => BigInt,
     } -> RowSql =
-    concat!("SELECT ", saga_columns!(), " FROM sagas s WHERE s.shard = ANY ({shards}) AND NOT s.ended")
+    concat!("SELECT ", saga_columns!(), " FROM sagas s
+             WHERE s.shard = ANY ({shards}) AND NOT s.ended
+               AND (s.state <> 2 OR s.wake_at IS NULL
+                    OR s.wake_at <= clock_timestamp() + {sleeps_ms} * interval '1 ms')")
 }
 
 database::statement! {
@@ -206,11 +210,28 @@ database::statement! {
 }
 
 database::statement! {
-    /// Ids and revisions of the live sagas of some shards.
+    /// Ids and revisions of the live sagas of some shards, without those that sleep.
     pub(crate) struct LiveIds {
         shards: Vec<i16> => diesel::sql_types::Array<SmallInt>,
+        sleeps_ms: i64 => BigInt,
     } -> (SqlUuid, Integer) =
-    "SELECT s.id, s.rev FROM sagas s WHERE s.shard = ANY ({shards}) AND NOT s.ended"
+    "SELECT s.id, s.rev FROM sagas s
+     WHERE s.shard = ANY ({shards}) AND NOT s.ended
+       AND (s.state <> 2 OR s.wake_at IS NULL
+            OR s.wake_at <= clock_timestamp() + {sleeps_ms} * interval '1 ms')"
+}
+
+database::statement! {
+    /// Of some shards the sagas that wait, run by a definition, and that nothing ends or stops.
+    pub(crate) struct WaitingBy {
+        shards: Vec<i16> => diesel::sql_types::Array<SmallInt>,
+        definition: i16 => SmallInt,
+        most: i64 => BigInt,
+    } -> SqlUuid =
+    "SELECT id FROM sagas
+     WHERE shard = ANY ({shards}) AND NOT ended AND definition = {definition} AND state = 2
+       AND reason IS NULL AND flags & 3 = 0
+     LIMIT {most}"
 }
 
 database::statement! {

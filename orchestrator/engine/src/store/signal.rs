@@ -1,5 +1,6 @@
 //! Signals and new sagas that this process may not know of.
 
+use crate::owner::SLEEPS_MS;
 use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ database::statement! {
         shards: Vec<i16> => Array<SmallInt>,
         signals_max: i64 => BigInt,
         born_max: i64 => BigInt,
+        sleeps_ms: i64 => BigInt,
     } -> (SqlUuid, SqlUuid, SmallInt, Text, Nullable<Jsonb>) =
     "WITH given AS (SELECT {shards} AS shards)
      (SELECT s.id, s.saga_id, s.kind, s.step, s.payload FROM signals s, given g
@@ -24,7 +26,10 @@ database::statement! {
      UNION ALL
      (SELECT s.id, s.id, 0::smallint, '', NULL FROM sagas s, given g
       WHERE s.id >= uuid7_floor(now() - interval '60 s')
-        AND s.shard = ANY (g.shards) AND NOT s.ended LIMIT {born_max})"
+        AND s.shard = ANY (g.shards) AND NOT s.ended
+        AND (s.state <> 2 OR s.wake_at IS NULL
+             OR s.wake_at <= clock_timestamp() + {sleeps_ms} * interval '1 ms')
+      LIMIT {born_max})"
 }
 
 impl LookAround {
@@ -34,6 +39,7 @@ impl LookAround {
             shards,
             signals_max: SIGNALS_MAX,
             born_max: BORN_MAX,
+            sleeps_ms: SLEEPS_MS,
         }
     }
 }

@@ -294,8 +294,9 @@ async fn a_stale_owner_changes_nothing() {
         .await;
     let view = world.ended(id).await;
     assert_eq!(view.instance.state, State::Completed);
+    // One more if the owner had read it before, and its write of a resend found out.
     assert!(
-        view.instance.rev >= 12,
+        view.instance.rev >= 11,
         "it went on from the other's revision: {}",
         view.instance.rev
     );

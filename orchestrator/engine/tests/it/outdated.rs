@@ -87,3 +87,44 @@ async fn a_successor_does_not_sleep_on_what_a_stalled_owner_changed() {
     assert_eq!(ended.instance.state, State::Completed);
     assert_eq!(world.seen(id, &StepName::PAY, StepKind::Probe), 1);
 }
+
+/// Nobody sees what is in an owner's memory; what is there is not found by a write behind its back that keeps
+/// the revision, and what is not there is read as it is stored.
+#[tokio::test]
+async fn a_saga_that_waits_for_long_comes_back_when_its_time_is_near_and_when_it_is_told() {
+    let world = World::new().await;
+    let _owner = world.orchestrator("one").await;
+    let _workers = world.workers(workers(Some(Outcome::Waiting))).await;
+    let ids = world.start(2).await;
+    for id in &ids {
+        eventually("it waits", async || {
+            let view = world.view(*id).await.instance;
+            (view.state == State::Waiting).then_some(())
+        })
+        .await;
+    }
+    // A round later they sleep. From now on the time of the first is near.
+    let round = std::time::Duration::from_millis(500);
+    tokio::time::sleep(round).await;
+    let near = "UPDATE sagas SET waiting_since = waiting_since - interval '13 minutes',
+                wake_at = now() + interval '1 second' WHERE id = ";
+    world.execute(&format!("{near} '{}'", ids[0])).await;
+    let ended = world.ended(ids[0]).await;
+    assert_eq!(ended.instance.state, State::Completed);
+    let warned = ended
+        .timeline
+        .iter()
+        .filter(|moment| moment.code.as_deref() == Some(saga::DEADLINE_NEAR));
+    assert_eq!(warned.count(), 1);
+    let nudge = What::Nudge(StepName::PAY);
+    let (signal, saga) = (uuid::Uuid::now_v7(), ids[1]);
+    let mut connection = world.database.connection().await;
+    let new = NewSignal {
+        id: signal,
+        saga,
+        what: nudge,
+    };
+    let told = engine::signal(&mut connection, &[new]).await;
+    world.client.nudge(told.expect("written"));
+    assert_eq!(world.ended(ids[1]).await.instance.state, State::Completed);
+}
