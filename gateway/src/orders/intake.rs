@@ -232,7 +232,10 @@ impl Store {
                 away.asking = false;
                 // An answer that did not come is asked for again; without the database nothing is taken.
                 away.heard = answer.is_ok().then(Instant::now);
+                // A withdrawal is for good.
+                let withdrawn = away.closed.withdrawn;
                 away.closed = answer.unwrap_or_default();
+                away.closed.withdrawn |= withdrawn;
             });
         });
         let _ = tokio::time::timeout(ASKED_WITHIN, asking).await;

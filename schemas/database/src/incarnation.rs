@@ -58,8 +58,8 @@ pub async fn incarnation(connection: &mut Connection) -> Result<u64, Error> {
     Err(Error::Statement(diesel::result::Error::NotFound))
 }
 
-/// The number as it stands, without drawing one; `None` where nobody has begun since the database went on
-/// elsewhere. For those who are at work already.
+/// The number as it stands, without looking whether the database goes on elsewhere since, and without drawing
+/// one; `None` where nobody ever began. For those who are at work already.
 ///
 /// # Errors
 /// As [`incarnation`].

@@ -95,6 +95,9 @@ async fn every_difference_is_told_by_its_name_and_what_may_be_settled_is_settled
     expect(&intent, "captured-without-order", "refunded");
     let manual = [("capture_method", "manual")];
     let intent = stranger(&world, "no order at all", "pm_card_visa", &manual).await;
+    // It names no order: somebody else's, and left to a person.
+    expect(&intent, "authorised-and-forgotten", "left");
+    let intent = stranger(&world, &nobody, "pm_card_visa", &manual).await;
     expect(&intent, "authorised-and-forgotten", "cancelled");
     let intent = stranger(&world, &nobody, "pm_card_authenticationRequired", &[]).await;
     expect(&intent, "waiting-and-forgotten", "cancelled");
@@ -133,7 +136,7 @@ async fn every_difference_is_told_by_its_name_and_what_may_be_settled_is_settled
     let path = format!("payment_intents/{intent}");
     assert_eq!(world.provider.api(&path, &form).await.0, 200);
     expect(unknown, "ticketed-without-capture", "left");
-    expect(&intent, "captured-without-order", "refunded");
+    expect(&intent, "captured-without-order", "left");
 
     let named: Vec<_> = expected.keys().cloned().collect();
     let only_told = told(&world, &[]).await;
@@ -157,5 +160,26 @@ async fn every_difference_is_told_by_its_name_and_what_may_be_settled_is_settled
     let acts = inspector::audit::list(&mut connection, filter).await;
     let acts = acts.expect("readable");
     let of = |action: &str| acts.iter().filter(|act| act.action == action).count();
-    assert_eq!((of("reconcile.refund"), of("reconcile.cancel")), (3, 2));
+    assert_eq!((of("reconcile.refund"), of("reconcile.cancel")), (2, 2));
+}
+
+/// The wrong database, or an empty one: everything that the provider lists would be given back.
+#[tokio::test]
+async fn nothing_is_settled_by_a_database_that_knows_none_of_the_orders() {
+    let world = World::start().await;
+    let nobody = uuid::Uuid::now_v7().to_string();
+    let intent = stranger(&world, &nobody, "pm_card_visa", &[]).await;
+    let by = ["--apply", "--older-than", "0s"];
+    let by = [&by[..], &["--reason", "case 8", "--as", "ann"]].concat();
+    let output = reconcile(&world, &by).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("knows none of the orders"),
+        "{said}"
+    );
+    let key = (intent, "captured-without-order".to_owned());
+    assert!(
+        told(&world, &[]).await.contains_key(&key),
+        "it was given back"
+    );
 }

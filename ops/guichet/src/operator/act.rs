@@ -129,7 +129,7 @@ fn object(text: &str) -> Result<Value, Failure> {
         let mut given = String::new();
         File::open(text)
             .and_then(|file| file.take(INPUT_MAX_BYTES).read_to_string(&mut given))
-            .with_context(|| format!("--input: cannot read {text}"))
+            .context("--input is neither a JSON object nor a file that can be read")
             .map_err(Failure::usage)?;
         serde_json::from_str(&given)
     };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use contract::Incarnation;
 use serde::Serialize;
 
@@ -19,13 +19,14 @@ struct Life {
     audit: Option<i64>,
 }
 
-/// The life that the database is in; where it has begun another one and nobody was at work yet, that one
-/// is drawn.
+/// The life that the database is in, as the roles that were started last found it. Only looks: where the
+/// database goes on elsewhere since, the next role that is started begins another one.
 pub(crate) async fn show(file: Option<&Path>, format: Format) -> Result<(), Failure> {
     let mut connection = connect(file, "incarnation").await?;
-    let number = database::incarnation(&mut connection)
+    let number = database::present_incarnation(&mut connection)
         .await
-        .context("cannot tell which database this is")?;
+        .context("cannot tell which database this is")?
+        .ok_or_else(|| anyhow!("no role was ever started on this database"))?;
     let life = Life {
         incarnation: Incarnation(number),
         audit: None,

@@ -114,11 +114,12 @@ pub enum Remedy {
 }
 
 /// What may be done about a payment, looked at again a moment ago together with its order; `None`: a person
-/// has to look. Nothing of an order with valid tickets or a live saga, nothing younger than `age_s` seconds.
+/// has to look. Nothing of an order with valid tickets or a live saga, nothing younger than `age_s` seconds,
+/// and nothing that names no order: that is somebody else's.
 #[must_use]
 pub fn remedy(payment: &Payment, order: Option<&Order>, now_s: i64, age_s: i64) -> Option<Remedy> {
     let taken = order.is_some_and(|it| it.live || it.with_people || it.valid_tickets > 0);
-    if taken || now_s - payment.since_s < age_s {
+    if taken || payment.order.is_none() || now_s - payment.since_s < age_s {
         return None;
     }
     match payment.stand {

@@ -117,6 +117,8 @@ proptest! {
             None => {}
         }
         prop_assert_eq!(remedy(&payment, Some(&order), payment.since_s, SETTLED_AFTER_S), None);
+        payment.order = None;
+        prop_assert_eq!(remedy(&payment, None, NOW_S, SETTLED_AFTER_S), None);
     }
 }
 

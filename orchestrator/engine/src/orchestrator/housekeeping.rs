@@ -1,6 +1,6 @@
 //! Leases, signals, sagas not known yet: what an owner does every few seconds.
 
-use super::{Orchestrator, settle::Given};
+use super::{Orchestrator, session::Lost, settle::Given};
 use crate::{
     Error,
     lease::{Lease, plan},
@@ -41,15 +41,22 @@ const FORGET_MAX: i32 = 100_000;
 impl Orchestrator {
     pub(super) async fn housekeep(&mut self, round: u32) {
         self.new_session();
-        let sent_before: Vec<SagaId> = match self.send_all_again {
-            true => self.owner.outstanding(),
-            false => Vec::new(),
+        // Before others are taken in, which are sent for themselves.
+        let sent_before = match self.lost {
+            Some(Lost::All) => self.owner.outstanding(),
+            Some(Lost::Refused) | None => Vec::new(),
         };
         match self.mind_leases().await {
             Ok(()) => {
                 self.renewed = Instant::now();
-                self.send_all_again = false;
-                self.send_again(sent_before, "session").await;
+                if let Some(lost) = self.lost.take() {
+                    let refused = self.publisher.take_refused();
+                    let again = match lost {
+                        Lost::All => sent_before,
+                        Lost::Refused => refused,
+                    };
+                    self.send_again(again, "session").await;
+                }
                 if self.sessions.number > 0 {
                     self.parts.ready.ready();
                 }

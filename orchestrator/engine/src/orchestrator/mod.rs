@@ -36,7 +36,7 @@ use publish::Publisher;
 use runtime::health::Check;
 use saga::{Input, InputKind, ReplyInput};
 use serde_json::Value;
-use session::Sessions;
+use session::{Lost, Sessions};
 use settle::Given;
 use std::time::{Duration, Instant};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
@@ -86,7 +86,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
         clock: Clock::new(now_ms),
         renewed: Instant::now(),
         sessions: Sessions::default(),
-        send_all_again: false,
+        lost: None,
         fenced: false,
         seed: rand::random(),
         publisher,
@@ -105,8 +105,8 @@ struct Orchestrator {
     renewed: Instant,
     /// What was seen of the sessions with the broker.
     sessions: Sessions,
-    /// What was sent in an earlier session, or while the broker took nothing, is to be sent again.
-    send_all_again: bool,
+    /// What was sent in an earlier session, or refused while the broker took nothing, is to be sent again.
+    lost: Option<Lost>,
     /// A younger process with our name has taken our shards.
     fenced: bool,
     seed: u64,
@@ -168,13 +168,13 @@ impl Orchestrator {
     fn new_session(&mut self) -> bool {
         let state = self.parts.bus.state();
         let state = state.borrow();
-        let again = self.sessions.notice(&state);
+        let lost = self.sessions.notice(&state);
         if !state.connected {
             self.parts.ready.not_ready("no session with RabbitMQ");
             return false;
         }
-        self.send_all_again |= again;
-        again
+        self.lost = self.lost.max(lost);
+        lost.is_some()
     }
 
     async fn sleep_until_due(&self) {

@@ -4,10 +4,13 @@
 use crate::{Config, metrics::METRICS};
 use bus::{Acker, Bus};
 use contract::{
-    Command, Event,
+    Command, Event, SagaId,
     crash::{self, Orchestrator as At, Point},
 };
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +22,37 @@ pub(super) struct Publisher {
     chunk: usize,
     /// One by one they are sent again, however often sessions come and go.
     turns: Arc<Semaphore>,
+    refused: Refused,
 }
+
+/// Sagas whose last command did not reach the broker, or may not have.
+#[derive(Clone, Default)]
+struct Refused(Arc<Mutex<HashSet<SagaId>>>);
+
+impl Refused {
+    /// Notes what became of commands. Beyond the bound they are not remembered, and wait for their own time.
+    fn note(&self, came: impl IntoIterator<Item = (SagaId, bool)>) {
+        let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (saga, published) in came {
+            if published {
+                refused.remove(&saga);
+            } else if refused.len() < REFUSED_MAX {
+                refused.insert(saga);
+            }
+        }
+    }
+
+    /// Forgets them, in the order of their ids.
+    fn take(&self) -> Vec<SagaId> {
+        let refused = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut sagas: Vec<SagaId> = refused.into_iter().collect();
+        sagas.sort_unstable();
+        sagas
+    }
+}
+
+/// Sagas remembered with a command that was refused.
+const REFUSED_MAX: usize = 100_000;
 
 /// What one batch led to.
 #[derive(Default)]
@@ -37,7 +70,13 @@ impl Publisher {
             tasks: TaskTracker::new(),
             chunk: config.resend_batch,
             turns: Arc::new(Semaphore::new(1)),
+            refused: Refused::default(),
         }
+    }
+
+    /// The sagas whose last command the broker refused, or left without a confirm; they are forgotten here.
+    pub(super) fn take_refused(&self) -> Vec<SagaId> {
+        self.refused.take()
     }
 
     /// Sends a batch. Order between batches does not matter: a saga's next command only follows
@@ -50,11 +89,11 @@ impl Publisher {
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
             return;
         };
-        let bus = self.bus.clone();
+        let (bus, refused) = (self.bus.clone(), self.refused.clone());
         self.tasks.spawn(async move {
             let _permit = permit;
             bus.publish_events(outgoing.events);
-            publish(&bus, outgoing.commands).await;
+            publish(&bus, &refused, outgoing.commands).await;
             acknowledge(outgoing.ackers).await;
         });
     }
@@ -65,12 +104,13 @@ impl Publisher {
             return;
         }
         let (bus, chunk, turns) = (self.bus.clone(), self.chunk, Arc::clone(&self.turns));
+        let refused = self.refused.clone();
         self.tasks.spawn(async move {
             let _turn = turns.acquire().await;
             let mut rest = commands;
             while !rest.is_empty() {
                 let next = rest.split_off(rest.len().min(chunk));
-                publish(&bus, std::mem::replace(&mut rest, next)).await;
+                publish(&bus, &refused, std::mem::replace(&mut rest, next)).await;
             }
         });
     }
@@ -91,15 +131,17 @@ async fn acknowledge(ackers: Vec<Acker>) {
     crash::at(Point::Orchestrator(At::AfterAck));
 }
 
-async fn publish(bus: &Bus, commands: Vec<Command>) {
+async fn publish(bus: &Bus, refused: &Refused, commands: Vec<Command>) {
     if commands.is_empty() {
         return;
     }
     crash::at(Point::Orchestrator(At::BeforePublish));
+    let sagas: Vec<SagaId> = commands.iter().map(|command| command.saga_id).collect();
     let mut failed = 0_u64;
     let mut reason = None;
     let results = bus.publish_commands(commands).await;
     crash::at(Point::Orchestrator(At::AfterConfirm));
+    refused.note(sagas.into_iter().zip(results.iter().map(Result::is_ok)));
     for result in results {
         if let Err(error) = result {
             failed += 1;
@@ -109,5 +151,20 @@ async fn publish(bus: &Bus, commands: Vec<Command>) {
     if let Some(error) = reason {
         METRICS.unpublished.inc_by(failed);
         tracing::warn!(%error, failed, "commands were not published; they are sent again in time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_told_once_and_not_what_was_published_since() {
+        let refused = Refused::default();
+        let (one, other, third) = (SagaId::new(), SagaId::new(), SagaId::new());
+        refused.note([(one, false), (other, false), (third, true)]);
+        refused.note([(other, true)]);
+        assert_eq!(refused.take(), [one]);
+        assert_eq!(refused.take(), []);
     }
 }

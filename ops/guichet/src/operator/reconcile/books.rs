@@ -30,6 +30,8 @@ pub(super) struct Books {
     seen: HashSet<String>,
     told: HashSet<(Kind, Option<String>, Option<Uuid>)>,
     found: Vec<Difference>,
+    /// Whether a payment names an order that this database has.
+    ours: bool,
 }
 
 impl Books {
@@ -40,7 +42,14 @@ impl Books {
             seen: HashSet::new(),
             told: HashSet::new(),
             found: Vec::new(),
+            ours: false,
         }
+    }
+
+    /// Whether this database has any of the orders that the provider's payments name. One that has none is
+    /// more likely the wrong one than one that has lost all.
+    pub(super) fn are_ours(&self) -> bool {
+        self.ours
     }
 
     /// The database's time, in seconds since 1970.
@@ -95,6 +104,7 @@ impl Books {
         let named = payments.iter().filter_map(|payment| payment.order);
         let ids: BTreeSet<Uuid> = named.chain(more).collect();
         let (payments, orders) = self.side_by_side(payments, &ids).await?;
+        self.ours |= !orders.is_empty();
         let suspects = reconcile::join(&payments, &orders);
         if suspects.is_empty() {
             return Ok(());

@@ -79,6 +79,13 @@ pub(crate) async fn run(
     let age_s =
         duration_s(&args.older_than).ok_or_else(|| wrong("--older-than", &args.older_than))?;
     let differences = books.read(since).await?;
+    if args.apply && !differences.is_empty() && !books.are_ours() {
+        return Err(anyhow!(
+            "this database knows none of the orders that the provider's payments name: is it the right one? \
+             Nothing was settled"
+        )
+        .into());
+    }
     let mut found = Vec::with_capacity(differences.len());
     for difference in differences {
         let outcome = match (&args.reason, &args.actor) {
