@@ -24,7 +24,10 @@ use contract::StepName;
 use roles::Role;
 use std::{
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::net::TcpListener;
@@ -57,11 +60,15 @@ pub async fn listener() -> (TcpListener, String) {
     (listener, url)
 }
 
-/// A port that nobody listens on, outside of the range that outgoing connections take theirs from.
+/// A port that nobody listens on, outside of the range that outgoing connections take theirs from. Of the
+/// tests in one program no two get the same: whoever gets one listens on it only later.
 #[must_use]
 pub fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    static GIVEN: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
     loop {
-        let port = rand::random_range(20_000..32_000);
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + given % (PORTS.end - PORTS.start);
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
