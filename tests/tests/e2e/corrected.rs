@@ -53,7 +53,7 @@ async fn a_mail_that_bounces_goes_to_the_address_that_a_person_has_corrected() {
             "nothing of the do of issue",
         ),
         ("notify", r#"{"email": "kim@example.org""#, "is not JSON"),
-        ("notify", "no-such-file", "cannot read"),
+        ("notify", "no-such-file", "nor a file that can be read"),
     ] {
         let (code, said) = retry(&["--step", step, "--input", input]).await;
         assert_eq!(code, Some(2), "{said}");
