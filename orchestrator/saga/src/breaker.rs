@@ -4,8 +4,9 @@
 //! which would use up its tries and its time on it and then be undone, for nothing. So whoever owns sagas
 //! listens to what the steps answer. Once several sagas in a row heard that the outside is away, the
 //! step's breaker opens: no `do` is sent to it, tries are not counted, and time does not pass for the
-//! step (only for the saga as a whole). After a while a few are let through; the first good answer closes
-//! the breaker, another bad one opens it for twice as long.
+//! step (only for the saga as a whole). Every few seconds a few are let through; the first good answer
+//! closes the breaker. The pause does not grow: a few commands cost an outside that is away nothing, and
+//! what waits for it would go on to wait for as long as the last pause after it is back.
 //!
 //! Undos and probes are never held back: they are what makes an order definite, they are few, and their
 //! own pauses space them out.
@@ -26,10 +27,8 @@ pub const OPENS_AFTER: usize = 5;
 pub const OPENS_AFTER_SAGAS: usize = 3;
 /// … and come within this time.
 pub const WINDOW_MS: i64 = 30_000;
-/// For so long nothing is sent at first; doubled each time that it was in vain.
+/// For so long nothing is sent, each time.
 pub const COOL_DOWN_MS: i64 = 5_000;
-/// No longer than this.
-pub const COOL_DOWN_MAX_MS: i64 = 40_000;
 /// So many commands are let through after each of these times.
 pub const TRIALS: u8 = 2;
 
@@ -60,7 +59,6 @@ struct Open {
     since: TimestampMs,
     /// Nothing is sent before; then a few.
     until: TimestampMs,
-    cool_down_ms: i64,
     /// How many more are let through now.
     trials: u8,
     /// One of those that were let through has heard that it was in vain.
@@ -103,7 +101,6 @@ impl Breakers {
                 *breaker = Breaker::Open(Open {
                     since: now,
                     until: now.saturating_add(COOL_DOWN_MS),
-                    cool_down_ms: COOL_DOWN_MS,
                     trials: 0,
                     in_vain: true,
                 });
@@ -113,8 +110,7 @@ impl Breakers {
                 // Of those that were let through together only the first counts, and none that was
                 // sent before.
                 if !open.in_vain {
-                    open.cool_down_ms = (open.cool_down_ms * 2).min(COOL_DOWN_MAX_MS);
-                    open.until = now.saturating_add(open.cool_down_ms);
+                    open.until = now.saturating_add(COOL_DOWN_MS);
                     open.trials = 0;
                     open.in_vain = true;
                 }
@@ -158,9 +154,9 @@ impl Breakers {
             return true;
         };
         // The clock may have been set back.
-        if now >= open.until || open.until.saturating_sub(now) > open.cool_down_ms {
+        if now >= open.until || open.until.saturating_sub(now) > COOL_DOWN_MS {
             // Should nothing be heard of these, a few others follow.
-            open.until = now.saturating_add(open.cool_down_ms);
+            open.until = now.saturating_add(COOL_DOWN_MS);
             open.trials = TRIALS;
             open.in_vain = false;
         }
@@ -225,20 +221,19 @@ mod tests {
     }
 
     #[test]
-    fn a_few_are_let_through_after_each_cool_down_which_doubles_up_to_its_bound() {
+    fn a_few_are_let_through_after_each_cool_down_which_does_not_grow() {
         let mut breakers = opened_at(0);
-        let (mut now, mut pause) = (0, COOL_DOWN_MS);
+        let mut now = 0;
         for _ in 0..10 {
-            assert_eq!(breakers.open_until(2), Some(now + pause));
-            assert!(!breakers.may_try(2, now + pause - 1));
-            now += pause;
+            assert_eq!(breakers.open_until(2), Some(now + COOL_DOWN_MS));
+            assert!(!breakers.may_try(2, now + COOL_DOWN_MS - 1));
+            now += COOL_DOWN_MS;
             let tried = (0..50).filter(|_| breakers.may_try(2, now)).count();
             assert_eq!(tried, usize::from(TRIALS));
             now += 10;
             for n in 0..3 {
                 assert_eq!(away(&mut breakers, n, now), None, "it stays open");
             }
-            pause = (pause * 2).min(COOL_DOWN_MAX_MS);
         }
         assert_eq!(breakers.open_since(2), Some(0));
     }

@@ -358,7 +358,7 @@ impl Judge {
             })
             .sum();
         // Held back, and once more should those that were let through not be heard of.
-        let held_back = 2 * breaker::COOL_DOWN_MAX_MS;
+        let held_back = 2 * breaker::COOL_DOWN_MS;
         self.due[order] = now + timer + LEASE_MS + TICKS_MS + SCAN_MS + held_back + steps;
     }
 

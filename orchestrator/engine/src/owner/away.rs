@@ -7,7 +7,7 @@ use contract::{
 };
 use saga::{
     Class, Steps, TimestampMs, Write,
-    breaker::{COOL_DOWN_MAX_MS, Turned},
+    breaker::{COOL_DOWN_MS, Turned},
 };
 
 /// A saga that a breaker holds back says so in its row after so long, or it would look forgotten.
@@ -27,7 +27,7 @@ impl Owner {
     /// since. Now and then, for it looks at all.
     pub fn mind_held_back(&mut self, now: TimestampMs) {
         for step in self.open().iter() {
-            let latest = now.saturating_add(COOL_DOWN_MAX_MS);
+            let latest = now.saturating_add(COOL_DOWN_MS);
             for id in self.sagas.before_beyond(step, latest) {
                 self.sagas.postpone(id, now);
             }

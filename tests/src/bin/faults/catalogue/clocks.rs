@@ -12,6 +12,9 @@ const CLOCKS: Setting = Setting {
 /// An answer takes a moment, and some name whole seconds only.
 const TOLERANCE_S: f64 = 4.0;
 
+/// Each of them has another beside it, whose clock is right.
+const FIRST_OF_EACH: &[&str] = &["gateway-1", "worker-1", "orchestrator-1"];
+
 const ROLES: &str = "No process decides by its own clock.";
 const DATABASE: &str =
     "When the database's clock jumps, leases and pauses are shorter or longer, and nothing else.";
@@ -31,18 +34,15 @@ macro_rules! jump {
 }
 
 pub(crate) const FAULTS: &[Fault] = &[
-    jump!(
-        "clock-ahead",
-        ROLES,
-        &["gateway-1", "worker-1", "orchestrator-1"],
-        3_600
-    ),
-    jump!(
+    jump!("clock-ahead", ROLES, FIRST_OF_EACH, 3_600),
+    Fault::new(
         "clock-behind",
         ROLES,
-        &["gateway-1", "worker-1", "orchestrator-1"],
-        -3_600
-    ),
+        |run| Box::pin(born_behind(run, FIRST_OF_EACH, -3_600)),
+        |run| Box::pin(jumped(run, FIRST_OF_EACH, -3_600)),
+        |run| Box::pin(jump(run, FIRST_OF_EACH, 0)),
+    )
+    .on(CLOCKS),
     jump!("provider-clock-ahead", ROLES, &["psp"], 3_600),
     jump!("database-clock-ahead", DATABASE, &["postgres"], 15).lease(),
     jump!("database-clock-behind", DATABASE, &["postgres"], -15).lease(),
@@ -51,6 +51,19 @@ pub(crate) const FAULTS: &[Fault] = &[
 async fn jump(run: &mut Run, who: &[&str], seconds: i64) -> Result<()> {
     for name in who {
         run.stage.set_clock(name, seconds)?;
+    }
+    Ok(())
+}
+
+/// Behind by so many seconds, and started anew: the ids that a running process makes never go back, so
+/// nobody could see that its clock has.
+async fn born_behind(run: &mut Run, who: &[&str], seconds: i64) -> Result<()> {
+    jump(run, who, seconds).await?;
+    let roles = run.stage.roles.iter_mut();
+    for role in roles.filter(|role| who.contains(&role.name.as_str())) {
+        role.stop().await?;
+        role.start()?;
+        role.ready().await?;
     }
     Ok(())
 }
@@ -65,8 +78,6 @@ async fn jumped(run: &mut Run, who: &[&str], seconds: i64) -> Result<String> {
             "gateway-1" => format!("{} orders", reader.sagas_born_off(seconds).await?),
             "worker-1" => format!("{} answers", reader.answers_made_off(seconds).await?),
             "postgres" => off(reader.now_ms().await?, seconds)?,
-            // A server that has told a date goes on telling it until its clock has come by.
-            _ if seconds < 0 => continue,
             role => off(run.stage.clock_of(role).await?, seconds)?,
         };
         ensure!(!what.starts_with("0 "), "nothing of {name} is off");

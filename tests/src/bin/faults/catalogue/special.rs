@@ -55,9 +55,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     .on(SMALL),
     Fault::new(
         "broker-disk-full",
-        "A broker without room blocks and loses nothing.",
+        "A broker without room blocks or ends, and loses nothing.",
         |run| Box::pin(full(run, "rabbitmq")),
-        |run| Box::pin(seen::blocked(run)),
+        |run| Box::pin(broker_without_room(run)),
         |run| Box::pin(room(run, "rabbitmq")),
     )
     .on(SMALL),
@@ -151,11 +151,21 @@ async fn no_room(run: &mut Run) -> Result<String> {
     ))
 }
 
-/// Takes away what filled it; PostgreSQL may have stopped for want of room.
+/// RabbitMQ takes nothing more, or has ended: it may meet the full disk before it looks how full it is.
+async fn broker_without_room(run: &mut Run) -> Result<String> {
+    if run.stage.rabbitmq.has_ended() {
+        return Ok("RabbitMQ ended for want of room".to_owned());
+    }
+    seen::blocked(run).await
+}
+
+/// Takes away what filled it; the server may have ended for want of room.
 async fn room(run: &mut Run, server: &str) -> Result<()> {
     std::fs::remove_file(run.stage.root.join(server).join("filler"))?;
     if server == "postgres" {
         run.stage.postgres.restart_if_ended().await?;
+    } else if run.stage.rabbitmq.has_ended() {
+        run.stage.rabbitmq.start().await?;
     }
     Ok(())
 }

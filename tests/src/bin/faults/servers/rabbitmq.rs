@@ -177,6 +177,12 @@ impl RabbitMq {
         self.child.as_ref().is_some_and(Child::is_asleep)
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| child.ended().is_some())
+    }
+
     /// Whether nobody answers on its port any more.
     pub(crate) async fn refuses(&self) -> bool {
         let address = ("127.0.0.1", self.amqp);
