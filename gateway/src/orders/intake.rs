@@ -1,8 +1,12 @@
 //! Taking orders in: group commit. One transaction is under way; what arrives meanwhile is the next.
+//!
+//! While no orders are taken, a repeat of one that was taken is answered all the same, or its customer would
+//! be told that he has nothing. That costs a look at his key, which is done in groups too: a crowd that is
+//! refused costs one statement at a time.
 
 use super::{
     overloaded,
-    store::{InsertOrders, NewOrder, ReadKeys},
+    store::{Bound, InsertOrders, Key, NewOrder, read_keys},
 };
 use crate::http::ApiError;
 use contract::{
@@ -64,6 +68,7 @@ enum Failed {
 /// The way in.
 pub(crate) struct Intake {
     batcher: Batcher<NewOrder, Result<Taken, Failed>>,
+    keys: Batcher<Key, Result<Option<Bound>, Failed>>,
     store: Arc<Store>,
     live_max: i64,
 }
@@ -115,8 +120,14 @@ impl Intake {
             let store = Arc::clone(&working);
             async move { store.take(orders).await }
         });
+        let reading = Arc::clone(&store);
+        let keys = Batcher::start("order_keys", options, move |keys| {
+            let store = Arc::clone(&reading);
+            async move { store.bound(keys).await }
+        });
         Self {
             batcher,
+            keys,
             store,
             live_max: i64::try_from(live_max).unwrap_or(i64::MAX),
         }
@@ -124,11 +135,20 @@ impl Intake {
 
     /// Refuses before any work when too much is in flight: what was accepted is finished first. So it
     /// does while a step has been away for long: whoever came now would only wait, and hold stock. By a
-    /// definition that is withdrawn it takes none at all.
+    /// definition that is withdrawn it takes none at all. Whose key is bound is never refused: what that
+    /// stands for is returned.
     ///
     /// # Errors
     /// [`ProblemCode::Overloaded`], [`ProblemCode::PaymentUnavailable`], [`ProblemCode::Unavailable`].
-    pub(super) async fn admit(&self) -> Result<(), ApiError> {
+    pub(super) async fn admit(&self, key: Key) -> Result<Option<Bound>, ApiError> {
+        match self.open().await {
+            Ok(()) => Ok(None),
+            Err(refusal) => self.bound_or(key, refusal).await.map(Some),
+        }
+    }
+
+    /// Whether new orders are taken.
+    async fn open(&self) -> Result<(), ApiError> {
         self.store.ask_what_is_away().await;
         let closed = self.store.away.borrow().closed.clone();
         if closed.withdrawn {
@@ -162,49 +182,51 @@ impl Intake {
     /// The queue is full, the database cannot be reached, or it refuses the order. In the first two
     /// cases the same order may be sent again with the same key.
     pub(super) async fn take(&self, order: NewOrder) -> Result<Taken, ApiError> {
+        let (key, request_hash) = (order.key, order.request_hash);
         match self.batcher.try_submit(order).await {
             Ok(Ok(taken)) => Ok(taken),
             Ok(Err(Failed::Refused)) => Err(ApiError::new(
                 ProblemCode::Internal,
                 "This is a defect of ours; it is logged.",
             )),
-            Ok(Err(Failed::Unavailable)) | Err(BatchError::Lost) => Err(ApiError::new(
-                ProblemCode::Unavailable,
-                "The order may not have been stored; send it again with the same key.",
-            )),
-            Err(BatchError::Full) => Err(overloaded(
-                "Too many orders are waiting; try again with the same key.",
-            )),
+            Ok(Err(Failed::Unavailable)) | Err(BatchError::Lost) => Err(not_known()),
+            Err(BatchError::Full) => {
+                let bound = self.bound_or(key, too_many_wait()).await?;
+                Ok(bound.taken_by(&request_hash))
+            }
         }
     }
 
-    /// What a key stands for already, if anything.
+    /// What a key stands for already, before an order is refused.
     ///
     /// # Errors
-    /// The database cannot be reached.
-    pub(super) async fn bound(&self, order: &KeyOf) -> Result<Option<Taken>, ApiError> {
-        let mut connection = self.store.pool.get().await.map_err(database::Error::from)?;
-        let rows: Vec<(String, Vec<u8>, Vec<u8>, Uuid)> = ReadKeys {
-            scopes: vec![order.scope.to_owned()],
-            keys: vec![order.key_hash.to_vec()],
+    /// The refusal, if that is nothing; that it cannot be found out now.
+    pub(super) async fn bound_or(&self, key: Key, refusal: ApiError) -> Result<Bound, ApiError> {
+        match self.keys.try_submit(key).await {
+            Ok(Ok(bound)) => bound.ok_or(refusal),
+            Ok(Err(_)) | Err(BatchError::Lost) => Err(not_known()),
+            Err(BatchError::Full) => Err(too_many_wait()),
         }
-        .load(&mut connection)
-        .await?;
-        Ok(rows.into_iter().next().map(|(_, _, request, id)| {
-            if request == order.request_hash {
-                Taken::As(OrderId(id))
-            } else {
-                Taken::KeyReused
-            }
-        }))
     }
 }
 
-/// A key with the request it came with.
-pub(crate) struct KeyOf {
-    pub(super) scope: &'static str,
-    pub(super) key_hash: [u8; 32],
-    pub(super) request_hash: [u8; 32],
+fn not_known() -> ApiError {
+    let detail = "The order may not have been stored; send it again with the same key.";
+    ApiError::new(ProblemCode::Unavailable, detail)
+}
+
+fn too_many_wait() -> ApiError {
+    overloaded("Too many orders are waiting; try again with the same key.")
+}
+
+impl Bound {
+    /// What it is to a request with this hash.
+    pub(super) fn taken_by(&self, request_hash: &[u8; 32]) -> Taken {
+        match self.request_hash == request_hash {
+            true => Taken::As(self.order),
+            false => Taken::KeyReused,
+        }
+    }
 }
 
 impl Store {
@@ -286,6 +308,21 @@ impl Store {
             .collect()
     }
 
+    /// What keys stand for, one result for each.
+    async fn bound(&self, keys: Vec<Key>) -> Vec<Result<Option<Bound>, Failed>> {
+        let read = async {
+            let mut connection = self.pool.get().await?;
+            read_keys(&mut connection, &keys).await
+        };
+        match read.await {
+            Ok(bound) => keys.iter().map(|key| Ok(bound.get(key).cloned())).collect(),
+            Err(error) => {
+                tracing::warn!(%error, keys = keys.len(), "keys could not be looked at");
+                keys.iter().map(|_| Err(Failed::Unavailable)).collect()
+            }
+        }
+    }
+
     async fn store(&self, orders: &[NewOrder]) -> Result<Vec<(OrderId, Taken)>, engine::Error> {
         let mut connection = self.pool.get().await?;
         let insert = InsertOrders::of(orders);
@@ -329,23 +366,13 @@ impl Store {
             won.iter().map(|o| (o.id, Taken::As(o.id))).collect();
         if !lost.is_empty() {
             // A statement of its own, after the commit: it sees whoever won.
-            let rows: Vec<(String, Vec<u8>, Vec<u8>, Uuid)> = ReadKeys {
-                scopes: lost.iter().map(|order| order.scope.to_owned()).collect(),
-                keys: lost.iter().map(|order| order.key_hash.to_vec()).collect(),
-            }
-            .load(&mut connection)
-            .await?;
-            for order in lost {
-                let row = rows
-                    .iter()
-                    .find(|row| row.0 == order.scope && row.1 == order.key_hash);
-                let what = match row {
-                    Some(row) if row.2 == order.request_hash => Taken::As(OrderId(row.3)),
-                    Some(_) => Taken::KeyReused,
-                    None => continue, // its key was deleted meanwhile, being very old: send again
-                };
-                taken.push((order.id, what));
-            }
+            let keys: Vec<Key> = lost.iter().map(|order| order.key).collect();
+            let bound = read_keys(&mut connection, &keys).await?;
+            // One that is missing was deleted meanwhile, being very old: send again.
+            taken.extend(lost.into_iter().filter_map(|order| {
+                let bound = bound.get(&order.key)?;
+                Some((order.id, bound.taken_by(&order.request_hash)))
+            }));
         }
         Ok(taken)
     }

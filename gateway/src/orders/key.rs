@@ -1,5 +1,6 @@
 //! The header `Idempotency-Key`.
 
+use super::store::Key;
 use crate::http::ApiError;
 use contract::ProblemCode;
 use http::HeaderMap;
@@ -10,13 +11,13 @@ use std::ops::RangeInclusive;
 const LENGTH_BYTES: RangeInclusive<usize> = 16..=255;
 
 /// Whose keys these are: those of all guests are one space.
-pub(super) const GUESTS: &str = "guests";
+const GUESTS: &str = "guests";
 
-/// The SHA-256 of the caller's key, which is all that is kept of it.
+/// The caller's key, of which only the SHA-256 is kept.
 ///
 /// # Errors
 /// There is none, more than one, or it is not 16 to 255 printable ASCII characters.
-pub(super) fn hash(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
+pub(super) fn of(headers: &HeaderMap) -> Result<Key, ApiError> {
     let mut keys = headers.get_all("idempotency-key").iter();
     let Some(key) = keys.next() else {
         return Err(ApiError::new(
@@ -32,5 +33,8 @@ pub(super) fn hash(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
             "The Idempotency-Key must be given once and have 16 to 255 printable ASCII characters.",
         ));
     }
-    Ok(Sha256::digest(key.as_bytes()).into())
+    Ok(Key {
+        scope: GUESTS,
+        hash: Sha256::digest(key.as_bytes()).into(),
+    })
 }

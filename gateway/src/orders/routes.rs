@@ -2,7 +2,7 @@
 
 use super::{
     cancel::Cancellation,
-    intake::{KeyOf, Taken},
+    intake::Taken,
     key,
     request::OrderRequest,
     show::{Order, PlacedOrder},
@@ -99,7 +99,7 @@ pub(crate) struct Docs;
 ///
 /// All lines or none. The answer says that the order was accepted; whether it is sold is known a
 /// moment later, at `Location` or in its stream. Repeat an order whose answer you did not get, with
-/// the same key: it is placed once, and answered the same.
+/// the same key: it is placed once, and answered the same, also while new orders are refused.
 #[utoipa::path(
     post,
     path = "/v1/orders",
@@ -130,37 +130,35 @@ pub(crate) struct Docs;
 )]
 async fn place(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     Query::parse(&call.query).finish()?;
-    let key_hash = key::hash(&call.headers)?;
-    app.orders.intake.admit().await?;
+    let key = key::of(&call.headers)?;
+    let intake = &app.orders.intake;
+    let bound = intake.admit(key).await?;
     let (_, wanted) = call.json::<OrderRequest>().await?;
-    let key = KeyOf {
-        scope: key::GUESTS,
-        key_hash,
-        request_hash: wanted.hash(),
-    };
-    let view = app.catalogue.view().await?;
+    let request_hash = wanted.hash();
     let id = OrderId::new();
     let now = DateTime::from_timestamp_millis(id.created_at_ms()).unwrap_or_default();
     let mut ours = None;
-    let taken = match wanted.validate(&view.snapshot, now) {
-        Ok(order) => {
-            ours = Some(order.priced());
-            let new = NewOrder {
-                id,
-                scope: key.scope,
-                key_hash,
-                request_hash: key.request_hash,
-                order,
-                client: call.client,
-                trace_id: call.trace.trace_number(),
-            };
-            app.orders.intake.take(new).await?
+    let taken = match bound {
+        Some(bound) => bound.taken_by(&request_hash),
+        None => {
+            let view = app.catalogue.view().await;
+            match view.and_then(|view| wanted.validate(&view.snapshot, now)) {
+                Ok(order) => {
+                    ours = Some(order.priced());
+                    let new = NewOrder {
+                        id,
+                        key,
+                        request_hash,
+                        order,
+                        client: call.client,
+                        trace_id: call.trace.trace_number(),
+                    };
+                    intake.take(new).await?
+                }
+                // What was accepted stays accepted, though its event may be over by now.
+                Err(refusal) => intake.bound_or(key, refusal).await?.taken_by(&request_hash),
+            }
         }
-        // What was accepted stays accepted, though its event may be over by now.
-        Err(invalid) => match app.orders.intake.bound(&key).await? {
-            Some(taken) => taken,
-            None => return Err(invalid),
-        },
     };
     match taken {
         Taken::As(taken_id) => {

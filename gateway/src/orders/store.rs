@@ -2,20 +2,35 @@
 
 use super::request::{Line, ValidOrder};
 use contract::OrderId;
+use database::Connection;
 use diesel::sql_types::{
     Array, BigInt, Binary, Inet, Integer, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid,
 };
+use diesel_async::RunQueryDsl;
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 use uuid::Uuid;
+
+/// A caller's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    pub(crate) scope: &'static str,
+    pub(crate) hash: [u8; 32],
+}
+
+/// What a key stands for.
+#[derive(Clone, Debug)]
+pub(crate) struct Bound {
+    pub(super) order: OrderId,
+    pub(super) request_hash: Vec<u8>,
+}
 
 /// An order on its way into the database.
 #[derive(Clone, Debug)]
 pub(crate) struct NewOrder {
     pub(crate) id: OrderId,
-    pub(crate) scope: &'static str,
-    pub(crate) key_hash: [u8; 32],
+    pub(crate) key: Key,
     pub(crate) request_hash: [u8; 32],
     pub(crate) order: ValidOrder,
     pub(crate) client: IpAddr,
@@ -71,13 +86,44 @@ database::statement! {
 
 database::statement! {
     /// What keys stand for: scope, key, request, order.
-    pub(super) struct ReadKeys {
+    struct ReadKeys {
         scopes: Vec<String> => Array<Text>,
         keys: Vec<Vec<u8>> => Array<Binary>,
     } -> (Text, Binary, Binary, SqlUuid) =
     "SELECT k.scope, k.key_hash, k.request_hash, k.order_id
      FROM unnest({scopes}, {keys}) AS g(scope, key_hash)
      JOIN idempotency_keys k ON k.scope = g.scope AND k.key_hash = g.key_hash"
+}
+
+/// What keys stand for, of those that are bound.
+///
+/// # Errors
+/// The database fails.
+pub(super) async fn read_keys(
+    connection: &mut Connection,
+    keys: &[Key],
+) -> Result<HashMap<Key, Bound>, engine::Error> {
+    let rows: Vec<(String, Vec<u8>, Vec<u8>, Uuid)> = ReadKeys {
+        scopes: keys.iter().map(|key| key.scope.to_owned()).collect(),
+        keys: keys.iter().map(|key| key.hash.to_vec()).collect(),
+    }
+    .load(connection)
+    .await?;
+    let stored: HashMap<(&str, &[u8]), Bound> = rows
+        .iter()
+        .map(|(scope, hash, request, order)| {
+            let bound = Bound {
+                order: OrderId(*order),
+                request_hash: request.clone(),
+            };
+            ((scope.as_str(), hash.as_slice()), bound)
+        })
+        .collect();
+    let bound = keys.iter().filter_map(|key| {
+        let bound = stored.get(&(key.scope, key.hash.as_slice()))?;
+        Some((*key, bound.clone()))
+    });
+    Ok(bound.collect())
 }
 
 database::statement! {
@@ -104,7 +150,7 @@ impl InsertOrders {
     /// keys wait for each other in the same order.
     pub(super) fn of(orders: &[NewOrder]) -> Self {
         let mut sorted: Vec<&NewOrder> = orders.iter().collect();
-        sorted.sort_by_key(|new| (new.scope, new.key_hash, new.id));
+        sorted.sort_by_key(|new| (new.key, new.id));
         let text = |field: fn(&NewOrder) -> &str| -> Vec<String> {
             sorted.iter().map(|new| field(new).to_owned()).collect()
         };
@@ -122,8 +168,8 @@ impl InsertOrders {
                 .map(|names| names.iter().map(|name| json!({ "name": name })).collect())
         };
         Self {
-            scopes: text(|new| new.scope),
-            keys: sorted.iter().map(|new| new.key_hash.to_vec()).collect(),
+            scopes: text(|new| new.key.scope),
+            keys: sorted.iter().map(|new| new.key.hash.to_vec()).collect(),
             requests: sorted.iter().map(|new| new.request_hash.to_vec()).collect(),
             ids: sorted.iter().map(|new| new.id.0).collect(),
             totals: sorted

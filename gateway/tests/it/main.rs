@@ -12,3 +12,4 @@ mod load;
 mod openapi;
 mod orders;
 mod provider;
+mod repeat;
