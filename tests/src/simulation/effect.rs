@@ -21,7 +21,7 @@ use workers::{
     Error,
     capture::{self, flow::Payment},
     kit::{Claim, Verdict},
-    ledger::plan::{Action, decide, may_be_called, record},
+    ledger::plan::{Action, LedgerRow, corrected_since, decide, may_be_called, record},
     pay::{
         flow::Flow,
         stripe::{Classified, IntentId},
@@ -39,6 +39,10 @@ type Running = Pin<Box<dyn Future<Output = Result<Verdict, Error>>>>;
 pub(super) struct Task {
     id: u64,
     key: (usize, usize, StepKind),
+    /// The number of the command that began it.
+    seq: i32,
+    /// The ledger's row as that found it.
+    found: Option<LedgerRow>,
     /// `None` once there is a verdict.
     running: Option<Running>,
     port: Port,
@@ -59,6 +63,7 @@ impl World {
             claim.command.kind,
         );
         let asks = port.clone();
+        let (seq, found) = (claim.command.seq, claim.row.clone());
         let running: Running = if step == 2 {
             let order = Arc::clone(&self.orders[number].view);
             let corrected = self.corrected_id(number, &claim);
@@ -110,6 +115,8 @@ impl World {
         self.workers[w].tasks.push(Task {
             id,
             key,
+            seq,
+            found,
             running: Some(running),
             port,
         });
@@ -316,10 +323,11 @@ impl World {
 
     /// Records a verdict; what the row says is the answer if somebody else was quicker.
     pub(super) fn record(&mut self, w: usize, id: u64, verdict: Verdict) {
-        let Some((order, step, kind)) = self.task(w, id).map(|task| task.key) else {
+        let Some(task) = self.task(w, id) else {
             return;
         };
-        let answer = match record(kind, &verdict) {
+        let ((order, step, kind), seq) = (task.key, task.seq);
+        let answer = match record(kind, &verdict, task.found.as_ref()) {
             None => verdict,
             Some(change) => {
                 let fate = self.fate();
@@ -330,16 +338,18 @@ impl World {
                 if fate == Fate::Unheard {
                     return self.work(w, 250, Work::Record(id, verdict));
                 }
-                match decide(self.db.orders[order].effects[step].as_ref(), kind) {
+                let row = self.db.orders[order].effects[step].as_ref();
+                match decide(row, kind) {
                     _ if changed => verdict,
                     Action::Answer(found) => found,
+                    _ if row.is_some_and(|row| change.is_outdated(row)) => corrected_since(),
                     _ => Verdict::retry("ledger_unavailable", "The outcome could not be recorded."),
                 }
             }
         };
         let worker = &mut self.workers[w];
         worker.tasks.retain(|task| task.id != id);
-        let letters = worker.leave((order, step, kind));
+        let letters = worker.leave((order, step, kind), seq);
         let answers = letters.into_iter().map(|letter| (letter, answer.clone()));
         let answers = answers.collect();
         self.work_soon(w, Work::Answer(answers));

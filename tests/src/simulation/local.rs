@@ -120,8 +120,9 @@ impl World {
             if claims.is_empty() {
                 continue;
             }
-            for (place, order, verdict) in self.bring_about(step, kind, &claims) {
-                let change = record(kind, &verdict);
+            let verdicts = self.bring_about(step, kind, &claims);
+            for ((place, order, verdict), (_, claim)) in verdicts.into_iter().zip(&claims) {
+                let change = record(kind, &verdict, claim.row.as_ref());
                 self.change(order, step, change.as_ref());
                 opened[place] = Opened::Answer(verdict);
                 self.effect(order, step);

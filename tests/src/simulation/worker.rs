@@ -11,10 +11,10 @@ use super::{
     world::{Event, INCARNATION, World, tell},
 };
 use contract::{Command, MessageId, Reply, StepKind, StepName};
-use std::{collections::VecDeque, rc::Rc};
+use std::{cmp::Reverse, collections::VecDeque, rc::Rc};
 use workers::{
     kit::Verdict,
-    ledger::plan::{Group, Triage, fold, may_acknowledge, triage},
+    ledger::plan::{Group, Triage, fold, joins, may_acknowledge, triage},
 };
 
 /// Messages that are merged into one batch.
@@ -76,8 +76,8 @@ pub(super) struct Worker {
     deliveries: Vec<Delivery>,
     pub(super) numbers: u64,
     pub(super) tasks: Vec<Task>,
-    /// Letters that wait for an effect under way.
-    pub(super) waiting: Vec<((usize, usize, StepKind), Vec<Letter>)>,
+    /// Letters that wait for an effect under way, with the number of the command that began it.
+    pub(super) waiting: Vec<((usize, usize, StepKind), i32, Vec<Letter>)>,
 }
 
 impl Worker {
@@ -231,7 +231,12 @@ impl World {
         }
         let is_outside = is_outside(step);
         if is_outside {
-            letters.retain(|letter| self.workers[w].join(step, letter));
+            // The latest of an effect's commands first, as the kit has it.
+            let mut places: Vec<usize> = (0..letters.len()).collect();
+            places.sort_by_key(|&n| Reverse(letters[n].command.seq));
+            places.retain(|&n| self.workers[w].join(step, &letters[n]));
+            places.sort_unstable();
+            letters = places.into_iter().map(|n| letters[n].clone()).collect();
         }
         let keys: Vec<_> = letters
             .iter()
@@ -275,9 +280,10 @@ impl World {
                 Opened::Work(claim) => self.begin_effect(w, batch.step, *claim),
                 Opened::Answer(verdict) if is_outside => {
                     let key = (number_of(group.saga_id), batch.step, group.kind);
+                    let seq = batch.letters[group.members[0]].command.seq;
                     answers.extend(
                         self.workers[w]
-                            .leave(key)
+                            .leave(key, seq)
                             .into_iter()
                             .map(|l| (l, verdict.clone())),
                     );
@@ -350,22 +356,25 @@ impl Worker {
     /// Adds a letter to its effect; whether it is the first, which has to begin it.
     fn join(&mut self, step: usize, letter: &Letter) -> bool {
         let key = (number_of(letter.command.saga_id), step, letter.command.kind);
-        match self.waiting.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, letters)) => {
+        let seq = letter.command.seq;
+        let begun = self.waiting.iter_mut().filter(|(known, ..)| *known == key);
+        match begun.max_by_key(|(_, begun_by, _)| *begun_by) {
+            Some((_, begun_by, letters)) if joins(seq, *begun_by) => {
                 letters.push(letter.clone());
                 false
             }
-            None => {
-                self.waiting.push((key, vec![letter.clone()]));
+            _ => {
+                self.waiting.push((key, seq, vec![letter.clone()]));
                 true
             }
         }
     }
 
-    /// Takes the letters of an effect that has ended.
-    pub(super) fn leave(&mut self, key: (usize, usize, StepKind)) -> Vec<Letter> {
-        let at = self.waiting.iter().position(|(known, _)| *known == key);
-        at.map_or_else(Vec::new, |at| self.waiting.swap_remove(at).1)
+    /// Takes the letters of an effect that has ended, by the command that began it.
+    pub(super) fn leave(&mut self, key: (usize, usize, StepKind), seq: i32) -> Vec<Letter> {
+        let one = |(known, begun_by, _): &(_, i32, _)| *known == key && *begun_by == seq;
+        let at = self.waiting.iter().position(one);
+        at.map_or_else(Vec::new, |at| self.waiting.swap_remove(at).2)
     }
 }
 

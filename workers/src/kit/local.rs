@@ -71,10 +71,10 @@ impl<S: LocalStep> Local<S> {
     ) -> Result<Vec<Verdict>, Error> {
         let now = now(&self.clock);
         let opened = open(connection, &self.name, commands, groups, &self.clock, now).await?;
-        let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(groups.len());
+        let mut outcomes: Vec<Option<Verdict>> = Vec::with_capacity(groups.len());
         let (mut acts, mut undos) = (Work::default(), Work::default());
         for (place, opened) in opened.into_iter().enumerate() {
-            verdicts.push(match opened {
+            outcomes.push(match opened {
                 Opened::Answer(verdict) => Some(verdict),
                 Opened::Work(claim) => match claim.command.kind {
                     StepKind::Do => acts.take(place, *claim),
@@ -86,15 +86,15 @@ impl<S: LocalStep> Local<S> {
         let mut changes = Vec::with_capacity(acts.claims.len() + undos.claims.len());
         // Undos first: what they give back may be taken by the same batch.
         for (work, kind) in [(undos, StepKind::Undo), (acts, StepKind::Do)] {
-            for (place, verdict) in self.work(connection, &work, kind, now).await? {
-                let saga_id = groups[place].saga_id;
-                let change = plan::record(kind, &verdict);
-                changes.extend(change.map(|change| (saga_id, change)));
-                verdicts[place] = Some(verdict);
+            let verdicts = self.work(connection, &work, kind, now).await?;
+            for ((place, verdict), claim) in verdicts.into_iter().zip(&work.claims) {
+                let change = plan::record(kind, &verdict, claim.row.as_ref());
+                changes.extend(change.map(|change| (claim.saga_id(), change)));
+                outcomes[place] = Some(verdict);
             }
         }
         sql::change(connection, &self.name, changes, now).await?;
-        Ok(verdicts.into_iter().flatten().collect())
+        Ok(outcomes.into_iter().flatten().collect())
     }
 
     async fn work(

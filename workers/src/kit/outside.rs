@@ -5,6 +5,13 @@
 //! process does not start it twice: it waits and gets the same answer (to its own reply queue,
 //! which may be a new one). Elsewhere it may be started twice; the ledger's conditional writes and
 //! the fence outside are made for that.
+//!
+//! The race: a mail to a wrong address is on its way, by a command that has come twice; the other one was
+//! refused, a person corrects the address, and the command to the new address comes here. It must not wait for
+//! the old mail's answer, so only what was decided before an effect began shares it ([`joins`]); and when the
+//! old mail is refused at last, that says nothing about the new one ([`Change::correction`]).
+//!
+//! [`Change::correction`]: crate::ledger::plan::Change::correction
 
 use super::{
     Claim, OutsideStep, Verdict,
@@ -21,7 +28,7 @@ use crate::{
         Ledger,
         handle::now,
         open::{Opened, open},
-        plan::Group,
+        plan::{Group, joins},
     },
 };
 use contract::{
@@ -31,7 +38,8 @@ use contract::{
 use database::{Clock, Connection, Pool};
 use futures_util::FutureExt;
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -56,8 +64,9 @@ pub(crate) struct Outside<S, T> {
 
 type Key = (SagaId, StepKind);
 
-/// Effects under way in this lane, each with the letters that wait for its answer.
-pub(crate) struct InFlight<T>(Arc<Mutex<HashMap<Key, Vec<Letter<T>>>>>);
+/// Effects under way in this lane, by the number of the command that began each, with the letters that wait
+/// for its answer. More than one of a key is rare.
+pub(crate) struct InFlight<T>(Arc<Mutex<HashMap<Key, BTreeMap<i32, Vec<Letter<T>>>>>>);
 
 impl<T> Default for InFlight<T> {
     fn default() -> Self {
@@ -69,15 +78,32 @@ impl<T> InFlight<T> {
     /// Adds a letter to its effect; `true` if it is the first, which has to begin it.
     fn join(&self, letter: Letter<T>) -> bool {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = map.entry(key(&letter.command)).or_default();
-        waiting.push(letter);
-        waiting.len() == 1
+        let begun = map.entry(key(&letter.command)).or_default();
+        let seq = letter.command.seq;
+        let latest = begun.last_entry().filter(|one| joins(seq, *one.key()));
+        match latest {
+            Some(mut waiting) => {
+                waiting.get_mut().push(letter);
+                false
+            }
+            None => {
+                begun.insert(seq, vec![letter]);
+                true
+            }
+        }
     }
 
-    /// Takes the letters of an effect that has ended.
-    fn end(&self, key: Key) -> Vec<Letter<T>> {
+    /// Takes the letters of an effect that has ended, by the command that began it.
+    fn end(&self, command: &Command) -> Vec<Letter<T>> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.remove(&key).unwrap_or_default()
+        let Entry::Occupied(mut begun) = map.entry(key(command)) else {
+            return Vec::new();
+        };
+        let letters = begun.get_mut().remove(&command.seq);
+        if begun.get().is_empty() {
+            begun.remove();
+        }
+        letters.unwrap_or_default()
     }
 }
 
@@ -92,14 +118,20 @@ impl<S: OutsideStep, T: Send + 'static> Outside<S, T> {
     ) -> Result<(), Stopped> {
         let now = now(&self.clock);
         let sorted = sort(letters, &self.name, self.incarnation, now, outbox);
-        let mut commands = Vec::with_capacity(sorted.commands.len());
-        for (ticket, command) in sorted.tickets.into_iter().zip(sorted.commands) {
+        let letters = sorted.tickets.into_iter().zip(sorted.commands);
+        let mut letters: Vec<_> = letters.enumerate().collect();
+        // The latest of an effect's commands first: it stands for the others of the batch.
+        letters.sort_by_key(|(_, (_, command))| Reverse(command.seq));
+        let mut commands = Vec::with_capacity(letters.len());
+        for (place, (ticket, command)) in letters {
             let letter = Letter { ticket, command };
             let first = letter.command.clone();
             if self.in_flight.join(letter) {
-                commands.push(first);
+                commands.push((place, first));
             }
         }
+        commands.sort_by_key(|(place, _)| *place);
+        let commands: Vec<Command> = commands.into_iter().map(|(_, command)| command).collect();
         // Each effect is now at most once in `commands` per kind; a do and an undo of the same
         // effect are kept in order by their rounds.
         let keys: Vec<_> = commands.iter().map(key).collect();
@@ -143,9 +175,10 @@ impl<S: OutsideStep, T: Send + 'static> Outside<S, T> {
     ) -> Result<(), Stopped> {
         let outcomes = execute(self, &self.name, &self.pool, commands, part, stop).await?;
         for (group, outcome) in part.iter().zip(outcomes) {
-            let key = (group.saga_id, group.kind);
             match outcome {
-                Begun::Answer(verdict) => self.answer(key, &verdict, outbox),
+                Begun::Answer(verdict) => {
+                    self.answer(&commands[group.members[0]], &verdict, outbox);
+                }
                 Begun::Effect(claim, input) => {
                     let permit = permits
                         .split(1)
@@ -157,8 +190,8 @@ impl<S: OutsideStep, T: Send + 'static> Outside<S, T> {
         Ok(())
     }
 
-    fn answer(&self, key: Key, verdict: &Verdict, outbox: &Outbox<T>) {
-        for letter in self.in_flight.end(key) {
+    fn answer(&self, first: &Command, verdict: &Verdict, outbox: &Outbox<T>) {
+        for letter in self.in_flight.end(first) {
             outbox.answer(letter, verdict.clone());
         }
     }
@@ -183,10 +216,9 @@ impl<S: OutsideStep, T: Send + 'static> Outside<S, T> {
             attempt = command.attempt,
         );
         let effect = async move {
-            let key = key(&claim.command);
             let verdict = effect(&*step, &claim, input.as_ref(), &ledger, timeout).await;
             drop(permit);
-            for letter in in_flight.end(key) {
+            for letter in in_flight.end(&claim.command) {
                 outbox.answer(letter, verdict.clone());
             }
         };
@@ -238,7 +270,7 @@ async fn effect<S: OutsideStep>(
         .with_label_values(&[claim.command.step.as_str(), kind.name()])
         .observe(started.elapsed().as_secs_f64());
     crash::at(claim.command.at(Work::BeforeCommit));
-    let settled = ledger.settle(claim.saga_id(), kind, verdict).await;
+    let settled = ledger.settle(claim, verdict).await;
     crash::at(claim.command.at(Work::AfterCommit));
     match settled {
         Ok(answer) => answer,

@@ -97,13 +97,9 @@ impl Ledger {
 
     /// Records a verdict; returns what to answer: the verdict, or what the row says if somebody
     /// else settled the effect first.
-    pub(crate) async fn settle(
-        &self,
-        saga_id: SagaId,
-        kind: StepKind,
-        verdict: Verdict,
-    ) -> Result<Verdict, Error> {
-        let Some(change) = plan::record(kind, &verdict) else {
+    pub(crate) async fn settle(&self, claim: &Claim, verdict: Verdict) -> Result<Verdict, Error> {
+        let (saga_id, kind) = (claim.saga_id(), claim.command.kind);
+        let Some(change) = plan::record(kind, &verdict, claim.row.as_ref()) else {
             return Ok(verdict);
         };
         let settled = self.settle.submit((saga_id, kind, change)).await;
@@ -197,7 +193,7 @@ async fn settle_round(
     round
         .iter()
         .map(|&n| {
-            let (saga, kind, _) = &batch[n];
+            let (saga, kind, change) = &batch[n];
             if changed.contains(saga) {
                 return Ok(Settled::Recorded);
             }
@@ -205,6 +201,9 @@ async fn settle_round(
             let row = found.remove(saga);
             match plan::decide(row.as_ref(), *kind) {
                 Action::Answer(answer) => Ok(Settled::Found(answer)),
+                _ if row.as_ref().is_some_and(|row| change.is_outdated(row)) => {
+                    Ok(Settled::Found(plan::corrected_since()))
+                }
                 Action::Act | Action::Fence | Action::Undo | Action::Ask => Err(Error::Ledger),
             }
         })

@@ -80,6 +80,11 @@ impl LedgerRow {
     pub fn begun(&self) -> bool {
         self.outside_id.is_some() || self.output.is_some()
     }
+
+    /// The correction by which it was last opened, 0 for none.
+    fn opened_by(&self) -> i64 {
+        self.correction.unwrap_or(0)
+    }
 }
 
 /// What to do with a command.
@@ -140,7 +145,8 @@ fn refusal(row: &LedgerRow) -> Verdict {
 }
 
 /// How a row changes by a verdict: new values where there are some, applied only while the row's
-/// state is at most `while_at_most` (1: only while claimed; 2: while claimed or done).
+/// state is at most `while_at_most` (1: only while claimed; 2: while claimed or done), and no later
+/// correction has opened it since.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Change {
     /// The new state.
@@ -153,13 +159,18 @@ pub struct Change {
     pub undo_refusal: Option<ReplyError>,
     /// The condition.
     pub while_at_most: i16,
+    /// The correction by which the row was open when this began, 0 for none: what becomes of an effect with the
+    /// old input says nothing about the new one. `None` for what counts whatever was corrected.
+    pub correction: Option<i64>,
 }
 
-/// What a verdict records. `None`: nothing, so that the next command finds the effect as it is.
+/// What the verdict of a command records that found this row (none if it claimed the effect). `None`:
+/// nothing, so that the next command finds the effect as it is.
 #[must_use]
-pub fn record(kind: StepKind, verdict: &Verdict) -> Option<Change> {
+pub fn record(kind: StepKind, verdict: &Verdict, found: Option<&LedgerRow>) -> Option<Change> {
     let of_do = Change {
         while_at_most: State::Claimed as i16,
+        correction: Some(found.map_or(0, LedgerRow::opened_by)),
         ..Change::default()
     };
     let of_undo = Change {
@@ -195,11 +206,18 @@ pub fn record(kind: StepKind, verdict: &Verdict) -> Option<Change> {
 }
 
 impl Change {
+    /// Whether a correction has opened the row since the command began that wants to change it.
+    #[must_use]
+    pub fn is_outdated(&self, row: &LedgerRow) -> bool {
+        self.correction
+            .is_some_and(|correction| row.opened_by() > correction)
+    }
+
     /// The row after the change; `None` where the condition forbids it. What the SQL does, for the
     /// simulation and for tests.
     #[must_use]
     pub fn apply(&self, row: &LedgerRow) -> Option<LedgerRow> {
-        if row.state as i16 > self.while_at_most {
+        if row.state as i16 > self.while_at_most || self.is_outdated(row) {
             return None;
         }
         let mut next = row.clone();
@@ -212,6 +230,16 @@ impl Change {
         next.undo_refusal = self.undo_refusal.clone().or(next.undo_refusal);
         Some(next)
     }
+}
+
+/// The answer to a command whose verdict came when its effect had been opened again. Its saga has gone on to a
+/// later command, and drops it.
+#[must_use]
+pub fn corrected_since() -> Verdict {
+    Verdict::retry(
+        "corrected",
+        "What the step is given was corrected meanwhile.",
+    )
 }
 
 /// The newest correction of what a step's `do` is given.
@@ -312,6 +340,14 @@ pub fn may_be_called(row: &LedgerRow, outside_id: &str) -> bool {
 #[must_use]
 pub fn may_acknowledge(published: bool) -> bool {
     published || planted(Bug::AcknowledgedUnanswered)
+}
+
+/// Whether a command is answered with what comes of an effect that is under way already. One that was decided
+/// later than the command that began it is not: what the step is given may have been corrected in between,
+/// and it would be answered for what was given before.
+#[must_use]
+pub fn joins(seq: i32, begun_by: i32) -> bool {
+    seq <= begun_by
 }
 
 /// Commands that get one answer between them: the first is worked on, the others are its repeats.

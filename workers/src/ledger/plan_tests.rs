@@ -161,7 +161,7 @@ proptest! {
     /// only way out of `done` is an undo.
     #[test]
     fn no_verdict_revives_an_effect(row in rows(), kind in kinds(), verdict in verdicts()) {
-        let Some(next) = record(kind, &verdict).and_then(|change| change.apply(&row)) else {
+        let Some(next) = record(kind, &verdict, Some(&row)).and_then(|change| change.apply(&row)) else {
             return Ok(());
         };
         match row.state {
@@ -207,7 +207,7 @@ proptest! {
             if decide(ledger.as_ref(), StepKind::Do) == Action::Act {
                 prop_assert!(!matches!(settled, Some(State::Done | State::Undone)));
                 let row = ledger.take().unwrap_or_else(|| LedgerRow::claimed(1));
-                let next = record(StepKind::Do, &verdict).and_then(|change| change.apply(&row));
+                let next = record(StepKind::Do, &verdict, Some(&row)).and_then(|change| change.apply(&row));
                 ledger = Some(next.unwrap_or(row));
             }
         }
@@ -225,7 +225,7 @@ proptest! {
                 Action::Act | Action::Undo | Action::Ask => {
                     prop_assert!(!over);
                     let row = ledger.take().unwrap_or_else(|| LedgerRow::claimed(1));
-                    let next = record(kind, &verdict).and_then(|change| change.apply(&row));
+                    let next = record(kind, &verdict, Some(&row)).and_then(|change| change.apply(&row));
                     ledger = Some(next.unwrap_or(row));
                 }
                 Action::Fence => {

@@ -64,6 +64,7 @@ database::statement! {
         errors: Vec<Option<Value>> => Array<Nullable<Jsonb>>,
         refusals: Vec<Option<Value>> => Array<Nullable<Jsonb>>,
         at_most: Vec<i16> => Array<SmallInt>,
+        corrections: Vec<Option<i64>> => Array<Nullable<BigInt>>,
         now: DateTime<Utc> => Timestamptz,
     } -> SqlUuid =
     "UPDATE effects AS e SET \
@@ -72,10 +73,10 @@ database::statement! {
        output = coalesce(t.output, e.output), \
        error = coalesce(t.error, e.error), \
        undo_refusal = coalesce(t.refusal, e.undo_refusal) \
-     FROM unnest({ids}, {states}, {outputs}, {errors}, {refusals}, {at_most}) \
-       AS t(id, state, output, error, refusal, at_most) \
+     FROM unnest({ids}, {states}, {outputs}, {errors}, {refusals}, {at_most}, {corrections}) \
+       AS t(id, state, output, error, refusal, at_most, correction) \
      WHERE e.saga_id = t.id AND e.saga_id BETWEEN {first} AND {last} AND e.step = {step} \
-       AND e.state <= t.at_most \
+       AND e.state <= t.at_most AND (t.correction IS NULL OR coalesce(e.correction, 0) <= t.correction) \
      RETURNING e.saga_id"
 }
 
@@ -215,6 +216,7 @@ pub(crate) async fn change(
         errors: Vec::with_capacity(changes.len()),
         refusals: Vec::with_capacity(changes.len()),
         at_most: Vec::with_capacity(changes.len()),
+        corrections: Vec::with_capacity(changes.len()),
         now,
     };
     for (_, change) in changes {
@@ -223,6 +225,7 @@ pub(crate) async fn change(
         statement.errors.push(to_json(change.error));
         statement.refusals.push(to_json(change.undo_refusal));
         statement.at_most.push(change.while_at_most);
+        statement.corrections.push(change.correction);
     }
     let changed: Vec<Uuid> = statement.load(connection).await?;
     Ok(changed.into_iter().map(SagaId).collect())

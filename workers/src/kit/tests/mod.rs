@@ -1,5 +1,6 @@
 //! The kit with two toy steps against real servers.
 
+mod corrected;
 mod lanes;
 mod local;
 mod outside;
@@ -220,6 +221,10 @@ impl OutsideStep for Maker {
             Some("panic") => panic!("as told"),
             Some("fail") => return Err(Error::Outside("as told".to_owned())),
             Some("refuse") => return Ok(Verdict::rejected("declined", "As told.")),
+            Some("refuse late") => {
+                self.halt(claim, "refuse late").await;
+                return Ok(Verdict::rejected("declined", "As told."));
+            }
             _ => {}
         }
         self.halt(claim, "before").await;
