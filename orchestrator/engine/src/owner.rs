@@ -7,6 +7,7 @@ mod settled;
 mod sleep;
 #[cfg(test)]
 mod tests;
+mod withdrawn;
 
 pub use away::Away;
 pub use settled::Settled;
@@ -46,6 +47,8 @@ pub struct Owner {
     breakers: Breakers,
     /// Sagas whose next command is to show whether it is back.
     tries: HashSet<SagaId>,
+    /// Withdrawn definitions by which nothing was found to run any more, and the shards where.
+    rid_of: HashMap<i16, BTreeMap<i16, i64>>,
 }
 
 /// What became of a row that was read.
@@ -107,6 +110,7 @@ impl Owner {
             answers: Answers::default(),
             breakers: Breakers::default(),
             tries: HashSet::new(),
+            rid_of: HashMap::new(),
         }
     }
 
@@ -192,19 +196,6 @@ impl Owner {
         let outdated = |(id, rev): &(SagaId, i32)| self.saga(*id).is_none_or(|s| s.rev != *rev);
         let live = live.into_iter().filter(outdated);
         live.map(|(id, _)| id).collect()
-    }
-
-    /// Of the sagas in memory that run by a definition those that can be ended and are not ending, in the
-    /// order of their ids; at most so many.
-    #[must_use]
-    pub fn to_be_ended(&self, definition: i16, most: usize) -> Vec<SagaId> {
-        if planted(Bug::WithdrawnGoesOn) {
-            return Vec::new();
-        }
-        let mut ids: Vec<SagaId> = self.sagas.to_be_ended(definition).collect();
-        ids.sort_unstable();
-        ids.truncate(most);
-        ids
     }
 
     /// Takes in a saga that was read.

@@ -416,14 +416,20 @@ impl World {
         if let Some(definition) = self.db.withdrawn {
             let waits = |saga: &&Instance| saga.state == State::Waiting;
             let waiting = self.db.live(&shards).map(|(saga, _)| saga).filter(waits);
-            for saga in waiting.filter(|saga| saga.definition == definition) {
+            let by_it = |saga: &&Instance| saga.definition == definition;
+            let goes_on = |saga: &&Instance| saga.reason.is_none() && !saga.flags.paused;
+            let asks = process.owner.may_sleep_by(definition);
+            let waiting = waiting.filter(by_it).filter(goes_on);
+            let stored: Vec<&Instance> = waiting.filter(|_| asks).collect();
+            for saga in &stored {
                 if !process.owner.knows(saga.id) {
-                    process
-                        .owner
-                        .take_in(saga.clone(), shard_of(saga.id, SHARDS));
+                    let shard = shard_of(saga.id, SHARDS);
+                    process.owner.take_in((*saga).clone(), shard);
                 }
             }
             let ends = process.owner.to_be_ended(definition, WITHDRAWN_MAX);
+            let found = !ends.is_empty() || !stored.is_empty();
+            process.owner.looked_for(definition, found);
             given.extend(ends.into_iter().map(|saga| Given {
                 saga,
                 input: Withdrawal::input(),

@@ -20,7 +20,10 @@ use contract::{
 };
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 use uuid::Uuid;
 
 /// Rounds between two scans of all live sagas: about a minute.
@@ -72,12 +75,16 @@ impl Orchestrator {
         }
         self.look_around().await;
         let ended = self.end_withdrawn().await;
+        let all_looked_at = ended.is_ok();
         self.report("ending the sagas of withdrawn definitions", ended);
         if round % SCAN_ROUNDS == SCAN_ROUNDS - 1 {
             let scanned = self.scan().await;
             self.report("the scan of live sagas", scanned);
         }
-        self.owner.let_sleep(self.clock.now_ms());
+        // What is to be ended must not sleep before that.
+        if all_looked_at {
+            self.owner.let_sleep(self.clock.now_ms());
+        }
         if round.is_multiple_of(ASKING_ROUNDS) {
             let counted = self.count_asking().await;
             self.report("counting the sagas that ask for a person", counted);
@@ -291,13 +298,18 @@ impl Orchestrator {
         let mut connection = self.parts.pool.get().await?;
         let withdrawn = withdrawal::withdrawn(&mut connection).await?;
         let mut asleep: Vec<SagaId> = Vec::new();
+        let mut stored: HashSet<i16> = HashSet::new();
         for one in &withdrawn {
+            if !self.owner.may_sleep_by(one.definition) {
+                continue;
+            }
             let waiting = WaitingBy {
                 shards: self.owner.shards(),
                 definition: one.definition,
                 most: WITHDRAWN_MAX as i64,
             };
             let ids: Vec<Uuid> = waiting.load(&mut connection).await?;
+            stored.extend((!ids.is_empty()).then_some(one.definition));
             asleep.extend(self.owner.unknown(ids.into_iter().map(SagaId)));
         }
         drop(connection);
@@ -307,6 +319,8 @@ impl Orchestrator {
         let mut given = Vec::new();
         for one in &withdrawn {
             let sagas = self.owner.to_be_ended(one.definition, WITHDRAWN_MAX);
+            let found = !sagas.is_empty() || stored.contains(&one.definition);
+            self.owner.looked_for(one.definition, found);
             let says = one.says();
             given.extend(sagas.into_iter().map(|saga| Given::withdrawn(saga, &says)));
         }

@@ -72,3 +72,28 @@ fn a_late_answer_to_what_was_sent_once_is_a_backlog() {
     given(&mut owner, one.id, done(one.seq), 4_900);
     assert!(!owner.due(6_000, 10).contains(&other.id));
 }
+
+/// What is left of a withdrawn definition is asked for until nothing is; then again by whoever takes a shard, and
+/// as long as something shows in memory.
+#[test]
+fn what_a_withdrawal_has_left_is_asked_for_until_nothing_is() {
+    let saga = begun(0);
+    let by = saga.definition;
+    let mut owner = owner_of(std::slice::from_ref(&saga));
+    assert!(owner.may_sleep_by(by), "nobody has looked");
+    assert_eq!(owner.to_be_ended(by, 10), [saga.id]);
+    owner.looked_for(by, true);
+    assert!(owner.may_sleep_by(by), "it may have slept before it was ended");
+    owner.looked_for(by, false);
+    assert!(!owner.may_sleep_by(by), "nothing is left");
+    assert!(owner.may_sleep_by(by + 1), "of another one there may be");
+    owner.acquired(&[(SHARD + 1, 1)]);
+    assert!(owner.may_sleep_by(by), "the new shard's were not looked at");
+    owner.looked_for(by, false);
+    owner.looked_for(by, true);
+    assert!(owner.may_sleep_by(by), "one has come");
+    owner.looked_for(by, false);
+    owner.lose(&[SHARD]);
+    owner.acquired(&[(SHARD, 2)]);
+    assert!(owner.may_sleep_by(by), "somebody else had the shard");
+}
