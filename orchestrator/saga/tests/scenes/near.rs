@@ -2,7 +2,9 @@
 
 use super::{T0, after, now, order_at, reply};
 use contract::{Outcome, StepKind};
-use saga::{DEADLINE_NEAR, Definition, Input, Instance, SignalKind, State, Transition, step};
+use saga::{
+    DEADLINE_NEAR, Definition, Illegal, Input, Instance, SignalKind, State, Transition, step,
+};
 
 const MINUTE: i64 = 60_000;
 /// Four fifths of the time that a customer has at his bank, and the end of it.
@@ -112,4 +114,49 @@ fn the_orders_own_time_is_warned_of_once() {
         None,
         "it is told once"
     );
+}
+
+/// Its row says of a wait only when it ends, and nothing of a warning; or it was warned of, and a program that
+/// does not know that wrote the row since.
+#[test]
+fn what_a_program_without_warnings_has_written_ends_at_its_end() {
+    let day = 24 * 60 * MINUTE;
+    for (done, end, reason) in [
+        (1, T0 + day, "review_expired"),
+        (2, END, "authentication_failed"),
+    ] {
+        let (definition, waiting) = waits(done);
+        let old = Instance {
+            wake_at: Some(end),
+            ..waiting
+        };
+        let early = step(&definition, &old, &Input::Wake, now(end - 1));
+        assert_eq!(early.err(), Some(Illegal::NotDue));
+        let (mut over, code) = wake(&definition, &old, end);
+        assert_eq!(code, None, "there is nothing to warn of any more");
+        if over.send.is_some_and(|send| send.kind == StepKind::Probe) {
+            let not_yet = reply(&over.next, Outcome::Waiting, "");
+            over = step(&definition, &over.next, &not_yet, now(end + 1)).expect("an answer");
+        }
+        assert_eq!(over.next.reason.as_deref(), Some(reason));
+
+        let (definition, waiting) = waits(done);
+        let near = waiting.wake_at.expect("it is woken");
+        let (mut warned, _) = wake(&definition, &waiting, near);
+        warned.next.flags.warned = false;
+        let kind = warned.next.cursor.map(|at| at.kind);
+        if kind == Some(StepKind::Probe) {
+            let not_yet = reply(&warned.next, Outcome::Waiting, "");
+            warned = step(&definition, &warned.next, &not_yet, now(near + 1)).expect("an answer");
+        }
+        let at = warned.next.wake_at.expect("it is woken");
+        let (again, code) = wake(&definition, &warned.next, at);
+        let warns = at < end;
+        assert_eq!(
+            code.as_deref(),
+            warns.then_some(DEADLINE_NEAR),
+            "once more, at most"
+        );
+        assert!(!warns || again.next.reason.is_none(), "and it goes on");
+    }
 }
