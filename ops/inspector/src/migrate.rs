@@ -52,8 +52,9 @@ pub struct Group {
 pub struct Survey {
     /// What was found, the safe ones of each version first.
     pub groups: Vec<Group>,
-    /// There are more than [`SURVEY_MAX`]: those that began last are not among them.
-    pub more: bool,
+    /// The last that was sorted, if there are more than [`SURVEY_MAX`]: those that began later are not among
+    /// them, and are sorted by a survey behind it.
+    pub more_behind: Option<SagaId>,
 }
 
 /// What became of those that were told.
@@ -69,13 +70,14 @@ pub struct Came {
 
 database::statement! {
     /// Of some signals: whether each was applied, and whether its saga's history knows it.
-    struct ReadCame { ids: Vec<Uuid> => Array<SqlUuid> } -> (Bool, Bool) =
-    "SELECT s.applied_at IS NOT NULL,
+    struct ReadCame { ids: Vec<Uuid> => Array<SqlUuid> } -> (SqlUuid, Bool, Bool) =
+    "SELECT s.id, s.applied_at IS NOT NULL,
             EXISTS (SELECT FROM history h WHERE h.saga_id = s.saga_id AND h.message_id = s.id)
      FROM signals s WHERE s.id = ANY ({ids})"
 }
 
-/// Sorts the sagas in flight that run by other versions of the definition labelled `to`. Only reads.
+/// Sorts the sagas in flight that run by other versions of the definition labelled `to`, of all or of those that
+/// began after `behind`. Only reads.
 ///
 /// # Errors
 /// This program, or the database, has no such definition, or it is withdrawn; or the database fails.
@@ -83,14 +85,16 @@ pub async fn survey(
     connection: &mut Connection,
     definitions: &Definitions,
     to: &str,
+    behind: Option<SagaId>,
 ) -> Result<Survey, Error> {
     let to = target(connection, definitions, to).await?;
     let others = definitions.iter();
     let others = others.filter(|other| other.name == to.name && other.id != to.id);
     let numbers: Vec<i16> = others.map(|other| other.id).collect();
-    let mut ids = view::in_flight(connection, numbers, SURVEY_MAX + 1).await?;
+    let mut ids = view::in_flight(connection, numbers, behind, SURVEY_MAX + 1).await?;
     let more = ids.len() > SURVEY_MAX as usize;
     ids.truncate(SURVEY_MAX as usize);
+    let more_behind = ids.last().copied().filter(|_| more);
     let mut groups: BTreeMap<(String, u8, &str, Option<String>), Vec<SagaId>> = BTreeMap::new();
     for page in ids.chunks(READ_PAGE) {
         for (id, saga) in view::instances(connection, page).await? {
@@ -110,11 +114,14 @@ pub async fn survey(
             ids,
         });
     let groups = groups.collect();
-    Ok(Survey { groups, more })
+    Ok(Survey {
+        groups,
+        more_behind,
+    })
 }
 
 /// Tells sagas to go on by the version labelled `to`, in the name of `actor`, because of `reason`. Those
-/// that are not safe any more are left alone. Returns the signals, for [`what_came`].
+/// that are not safe any more are left alone. Returns the signals, for [`Came::look`].
 ///
 /// # Errors
 /// This program, or the database, has no such definition, or it is withdrawn; a text is not plain; or the database fails. Those
@@ -163,25 +170,42 @@ pub async fn tell(
     Ok(signals)
 }
 
-/// What became of those that were told.
-///
-/// # Errors
-/// The database fails.
-pub async fn what_came(connection: &mut Connection, signals: &[Uuid]) -> Result<Came, Error> {
-    let mut came = Came::default();
-    for page in signals.chunks(READ_PAGE) {
-        let read = ReadCame { ids: page.to_vec() };
-        let rows: Vec<(bool, bool)> = read.load(connection).await?;
-        for (applied, known) in rows {
-            let count = match (applied, known) {
-                (_, true) => &mut came.moved,
-                (true, false) => &mut came.too_late,
-                (false, false) => &mut came.pending,
-            };
-            *count += 1;
+impl Came {
+    /// Of these signals nothing is known yet.
+    #[must_use]
+    pub fn none(signals: &[Uuid]) -> Self {
+        Self {
+            pending: signals.len(),
+            ..Self::default()
         }
     }
-    Ok(came)
+
+    /// Looks at those that are open, and leaves in `open` those that still are: what has been seen once is not
+    /// asked for again.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn look(
+        &mut self,
+        connection: &mut Connection,
+        open: &mut Vec<Uuid>,
+    ) -> Result<(), Error> {
+        let mut still = Vec::new();
+        for page in open.chunks(READ_PAGE) {
+            let read = ReadCame { ids: page.to_vec() };
+            let rows: Vec<(Uuid, bool, bool)> = read.load(connection).await?;
+            for (signal, applied, known) in rows {
+                match (applied, known) {
+                    (_, true) => self.moved += 1,
+                    (true, false) => self.too_late += 1,
+                    (false, false) => still.push(signal),
+                }
+            }
+        }
+        self.pending = still.len();
+        *open = still;
+        Ok(())
+    }
 }
 
 /// The version to go on by, which the owners must have as well.

@@ -218,17 +218,23 @@ pub async fn read(
     }))
 }
 
-/// The sagas that have not ended and run by one of some definitions, those that began first; at most so
-/// many.
+/// The sagas that have not ended and run by one of some definitions, those that began first, or first after
+/// `behind`; at most so many.
 ///
 /// # Errors
 /// The database fails.
 pub async fn in_flight(
     connection: &mut Connection,
     definitions: Vec<i16>,
+    behind: Option<SagaId>,
     most: i64,
 ) -> Result<Vec<SagaId>, database::Error> {
-    let ids: Vec<Uuid> = InFlight { definitions, most }.load(connection).await?;
+    let in_flight = InFlight {
+        definitions,
+        behind: behind.map_or(Uuid::nil(), |id| id.0),
+        most,
+    };
+    let ids: Vec<Uuid> = in_flight.load(connection).await?;
     Ok(ids.into_iter().map(SagaId).collect())
 }
 

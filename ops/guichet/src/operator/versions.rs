@@ -1,6 +1,9 @@
 //! `guichet saga migrate|withdraw`
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use contract::SagaId;
@@ -21,6 +24,38 @@ use crate::{
     output::{self, Format},
 };
 
+/// A look at many sagas counts or reads them all, and their owners take a round of seconds each: so pauses grow
+/// up to this, from that of a look at one saga, after which few are through.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_secs(2);
+
+/// Waiting for owners, as long as something moves.
+struct Patience {
+    moved: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self {
+            moved: Instant::now(),
+            pause: LOOK_EVERY,
+        }
+    }
+
+    /// Pauses before the next look; `false` if nothing has moved for so long that there is none.
+    async fn goes_on(&mut self, moved: bool) -> bool {
+        if moved {
+            self.moved = Instant::now();
+        }
+        if self.moved.elapsed() >= OWNER_WITHIN {
+            return false;
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LOOK_AT_MOST_EVERY);
+        true
+    }
+}
+
 /// The arguments of `guichet saga migrate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Migrate {
@@ -36,6 +71,10 @@ pub(crate) struct Migrate {
     #[arg(long)]
     ids: bool,
 
+    /// Sort only those that began after this one, which an earlier run named as its last
+    #[arg(long, value_name = "ID")]
+    behind: Option<SagaId>,
+
     /// Why; kept in the audit log
     #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
     reason: Option<String>,
@@ -50,8 +89,11 @@ struct Migrated {
     to: String,
     dry_run: bool,
     sorted: Vec<Group>,
-    /// More are in flight than are sorted at a time: run it again.
+    /// More are in flight than are sorted at a time.
     more: bool,
+    /// Then: run it again `--behind` this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more_behind: Option<SagaId>,
     /// What became of the safe ones; nothing with `--dry-run`.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     came: Option<Came>,
@@ -65,7 +107,7 @@ pub(crate) async fn migrate(
 ) -> Result<(), Failure> {
     let mut connection = connect(file, "saga").await?;
     let definitions = Definitions::ours();
-    let survey = migrate::survey(&mut connection, &definitions, &migrate.to).await;
+    let survey = migrate::survey(&mut connection, &definitions, &migrate.to, migrate.behind).await;
     let survey = survey.map_err(refused)?;
     let mut came = None;
     if let Some(reason) = migrate.reason.as_deref().filter(|_| !migrate.dry_run) {
@@ -80,19 +122,18 @@ pub(crate) async fn migrate(
             actor,
             reason,
         );
-        let signals = told.await.map_err(refused)?;
-        let (mut looked, mut last) = (Instant::now(), usize::MAX);
-        let seen = loop {
-            let seen = migrate::what_came(&mut connection, &signals).await;
-            let seen = seen.map_err(refused)?;
-            if seen.pending < last {
-                (looked, last) = (Instant::now(), seen.pending);
+        let mut open = told.await.map_err(refused)?;
+        let mut seen = Came::none(&open);
+        let mut patience = Patience::new();
+        loop {
+            let before = seen.pending;
+            seen.look(&mut connection, &mut open)
+                .await
+                .map_err(refused)?;
+            if seen.pending == 0 || !patience.goes_on(seen.pending < before).await {
+                break;
             }
-            if seen.pending == 0 || looked.elapsed() >= OWNER_WITHIN {
-                break seen;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        };
+        }
         came = Some(seen);
     }
     let mut sorted = survey.groups;
@@ -103,7 +144,8 @@ pub(crate) async fn migrate(
         to: migrate.to,
         dry_run: migrate.dry_run,
         sorted,
-        more: survey.more,
+        more: survey.more_behind.is_some(),
+        more_behind: survey.more_behind,
         came,
     };
     show(format, &migrated).context("what was told is stored, but this could not be written")?;
@@ -145,8 +187,9 @@ fn show(format: Format, migrated: &Migrated) -> anyhow::Result<()> {
                 ("not looked at yet", came.pending.to_string()),
             ]),
         }
-        if migrated.more {
-            fields.push(("more", "not all were sorted: run it again".to_owned()));
+        if let Some(last) = migrated.more_behind {
+            let more = format!("not all were sorted: run it again --behind {last}");
+            fields.push(("more", more));
         }
         fields
     })
@@ -210,25 +253,23 @@ pub(crate) async fn withdraw(
         ..
     } = done.in_flight;
     let (mut outcome, mut left) = ("asked_for", running);
-    let mut looked = Instant::now();
+    let mut patience = Patience::new();
     loop {
         if !approve {
             break;
         }
         let now = withdraw::in_flight(&mut connection, &definitions, &definition).await;
         let now = now.map_err(refused)?;
-        if now.running < left {
-            (looked, left) = (Instant::now(), now.running);
-        }
+        let fewer = now.running < left;
+        left = left.min(now.running);
         outcome = if now.running == 0 {
             "withdrawn"
         } else {
             "pending"
         };
-        if outcome == "withdrawn" || looked.elapsed() >= OWNER_WITHIN {
+        if outcome == "withdrawn" || !patience.goes_on(fewer).await {
             break;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
     let withdrawn = Withdrawn {
         definition,

@@ -195,7 +195,8 @@ database::statement! {
         after: Uuid => SqlUuid,
         limit: i64 => BigInt,
     } -> (SqlUuid, BigInt, Text, Bool, Bool, Nullable<Text>, BigInt) =
-    orders!("WHERE o.id > {after} AND (e.outside_id IS NOT NULL
+    // The effects have the orders' ids; said once more, only the partitions behind it are looked into.
+    orders!("AND e.saga_id > {after} WHERE o.id > {after} AND (e.outside_id IS NOT NULL
                OR EXISTS (SELECT FROM tickets t WHERE t.order_id = o.id))
              ORDER BY o.id LIMIT {limit}")
 }

@@ -1,4 +1,6 @@
 use super::*;
+use database::testing::TestDatabase;
+use diesel_async::SimpleAsyncConnection;
 use proptest::prelude::*;
 
 const NOW_S: i64 = 1_000_000;
@@ -128,4 +130,31 @@ fn names_are_told_apart_and_the_same_everywhere() {
         let json = serde_json::to_value(kind).expect("a name");
         assert_eq!(json, kind.as_str());
     }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Line {
+    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
+    line: String,
+}
+
+/// Of a platform that is a year old a look at the last week reads the effects of the last week.
+#[tokio::test]
+async fn a_page_of_orders_leaves_the_effects_from_before_alone() {
+    let database = TestDatabase::create().await;
+    let mut connection = database.connection().await;
+    let sql = Since::SQL.replace("{after}", "$1").replace("{limit}", "$2");
+    let prepare = format!(
+        "SELECT make_partitions('2025-01-01', 2);
+         SET plan_cache_mode = force_generic_plan;
+         PREPARE since (uuid, bigint) AS {sql}"
+    );
+    connection.batch_execute(&prepare).await.expect("prepared");
+    let explain = "EXPLAIN (COSTS OFF) EXECUTE since (uuid7_floor(now()), 1000)";
+    let plan = diesel::sql_query(explain).load::<Line>(&mut connection);
+    let plan = plan.await.expect("a plan").into_iter();
+    let plan: String = plan.map(|one| one.line + "\n").collect();
+    let effects = |month: &str| plan.contains(&format!(" on effects_{month}"));
+    assert!(effects("default"), "{plan}");
+    assert!(!effects("202501") && !effects("202502"), "{plan}");
 }

@@ -199,13 +199,15 @@ database::statement! {
 }
 
 database::statement! {
-    /// The live sagas of some definitions, the oldest first.
+    /// The live sagas of some definitions behind an id, the oldest first.
     pub(crate) struct InFlight {
         definitions: Vec<i16> => diesel::sql_types::Array<SmallInt>,
+        behind: Uuid => SqlUuid,
         most: i64 => BigInt,
     } -> SqlUuid =
     "WITH live AS MATERIALIZED (
-       SELECT s.id FROM sagas s WHERE NOT s.ended AND s.definition = ANY ({definitions}))
+       SELECT s.id FROM sagas s
+       WHERE NOT s.ended AND s.definition = ANY ({definitions}) AND s.id > {behind})
      SELECT id FROM live ORDER BY id LIMIT {most}"
 }
 

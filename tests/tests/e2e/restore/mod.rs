@@ -60,6 +60,7 @@ fn environment(server: &Server, guichet: &[(&str, &str)]) -> Vec<(String, String
         ("BACKUP", path(&server.backup)),
         ("ARCHIVE", path(&server.archive)),
         ("POINT", POINT.to_owned()),
+        ("SINCE", "48h".to_owned()),
         ("WHO", "ann".to_owned()),
         ("PATH", format!("{}:/usr/bin:/bin", path(programs))),
     ];
@@ -179,7 +180,7 @@ async fn after_a_restore_old_messages_are_dropped_and_money_of_the_lost_time_is_
     for name in [Name::Orchestrator, Name::Worker] {
         world.restart(name).await;
     }
-    operator(&runbook.turn_to("reconcile --apply"), &environment);
+    operator(&runbook.turn_to("--apply"), &environment);
     let settled = lines(&notes.join("settled.jsonl"));
     let expected = [
         of(&lost, "captured-without-order", "refunded"),
