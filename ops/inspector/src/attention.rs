@@ -33,14 +33,13 @@ pub async fn take(
     actor: &str,
     reason: &str,
 ) -> Result<i64, Error> {
-    let actor = checked_text("actor", actor, ACTOR_MAX_CHARS)?;
-    let reason = checked_text("reason", reason, REASON_MAX_CHARS)?;
+    let person = Person::checked(actor, reason)?;
     connection
         .transaction(async |connection| {
-            if !takings::take(connection, saga, &actor, &reason).await? {
+            if !takings::take(connection, saga, &person.actor, &person.reason).await? {
                 return Err(why_not(connection, saga).await?);
             }
-            keep(connection, saga, "saga.take", actor, reason, json!({})).await
+            person.keeps(connection, saga, "saga.take", json!({})).await
         })
         .await
 }
@@ -55,35 +54,50 @@ pub async fn release(
     actor: &str,
     reason: &str,
 ) -> Result<i64, Error> {
-    let actor = checked_text("actor", actor, ACTOR_MAX_CHARS)?;
-    let reason = checked_text("reason", reason, REASON_MAX_CHARS)?;
+    let person = Person::checked(actor, reason)?;
     connection
         .transaction(async |connection| {
             let Some(had) = takings::give_back(connection, saga).await? else {
                 return Err(why_not(connection, saga).await?);
             };
             let detail = json!({ "had": had });
-            keep(connection, saga, "saga.give_back", actor, reason, detail).await
+            let action = "saga.give_back";
+            person.keeps(connection, saga, action, detail).await
         })
         .await
 }
 
-async fn keep(
-    connection: &mut Connection,
-    saga: SagaId,
-    action: &str,
+/// Who does it, and why.
+struct Person {
     actor: String,
     reason: String,
-    detail: Value,
-) -> Result<i64, Error> {
-    let entry = Entry {
-        actor,
-        action: action.to_owned(),
-        subject: Some(saga.0),
-        reason,
-        detail,
-    };
-    audit::append(connection, entry).await
+}
+
+impl Person {
+    fn checked(actor: &str, reason: &str) -> Result<Self, Error> {
+        Ok(Self {
+            actor: checked_text("actor", actor, ACTOR_MAX_CHARS)?,
+            reason: checked_text("reason", reason, REASON_MAX_CHARS)?,
+        })
+    }
+
+    /// Writes it into the audit log.
+    async fn keeps(
+        self,
+        connection: &mut Connection,
+        saga: SagaId,
+        action: &str,
+        detail: Value,
+    ) -> Result<i64, Error> {
+        let entry = Entry {
+            actor: self.actor,
+            action: action.to_owned(),
+            subject: Some(saga.0),
+            reason: self.reason,
+            detail,
+        };
+        audit::append(connection, entry).await
+    }
 }
 
 /// Why a saga could not be taken or given back.

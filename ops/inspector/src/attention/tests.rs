@@ -35,6 +35,18 @@ async fn listed(connection: &mut Connection, which: Asking) -> Vec<(SagaId, Opti
         .collect()
 }
 
+/// Takes a saga on that is free.
+async fn taken(connection: &mut Connection, saga: SagaId, by: &str) {
+    let took = take(connection, saga, by, "case 12").await;
+    took.expect("it is free");
+}
+
+/// Who has a saga.
+async fn has(connection: &mut Connection, saga: SagaId) -> Option<String> {
+    let read = takings::read(connection, saga).await;
+    read.expect("readable").map(|taken| taken.by)
+}
+
 fn all() -> Asking {
     Asking {
         limit: 10,
@@ -47,9 +59,7 @@ async fn what_asks_for_a_person_is_listed_by_its_age_with_who_has_it() {
     let database = TestDatabase::create().await;
     let mut connection = database.connection().await;
     let [first, second, _] = sagas(&mut connection).await;
-    take(&mut connection, first, " Ann ", "case 12")
-        .await
-        .expect("free");
+    taken(&mut connection, first, " Ann ").await;
     let rows = asking(&mut connection, &Definitions::ours(), &all()).await;
     let rows = rows.expect("readable");
     assert_eq!(
@@ -83,22 +93,18 @@ async fn one_has_it_until_it_is_given_back() {
     let [first, _, third] = sagas(&mut connection).await;
     let nobody = release(&mut connection, first, "ann", "x").await;
     assert!(matches!(nobody, Err(Error::Conflict(_))), "{nobody:?}");
-    take(&mut connection, first, "ann", "case 12")
-        .await
-        .expect("free");
+    taken(&mut connection, first, "ann").await;
     for other in ["bob", "ann"] {
-        let taken = take(&mut connection, first, other, "mine").await;
-        let Err(Error::Conflict(why)) = taken else {
-            panic!("{taken:?}");
+        let refused = take(&mut connection, first, other, "mine").await;
+        let Err(Error::Conflict(why)) = refused else {
+            panic!("{refused:?}");
         };
         assert!(why.contains("taken on by ann"), "{why}");
     }
     release(&mut connection, first, "bob", "ann is ill")
         .await
         .expect("anybody may");
-    take(&mut connection, first, "bob", "case 12")
-        .await
-        .expect("free again");
+    taken(&mut connection, first, "bob").await;
     let quiet = take(&mut connection, third, "ann", "x").await;
     assert!(matches!(quiet, Err(Error::Conflict(_))), "{quiet:?}");
     let unknown = take(&mut connection, SagaId::new(), "ann", "x").await;
@@ -132,25 +138,16 @@ async fn a_taking_ends_with_the_asking() {
     let database = TestDatabase::create().await;
     let mut connection = database.connection().await;
     let [first, ..] = sagas(&mut connection).await;
-    take(&mut connection, first, "ann", "case 12")
-        .await
-        .expect("free");
+    taken(&mut connection, first, "ann").await;
     let quiet = format!("UPDATE sagas SET flags = 0, flagged_at = NULL WHERE id = '{first}'");
     connection.batch_execute(&quiet).await.expect("written");
-    let read = takings::read(&mut connection, first).await;
-    assert_eq!(read.expect("readable"), None);
+    assert_eq!(has(&mut connection, first).await, None);
     let again = format!("UPDATE sagas SET flags = 4, flagged_at = now() WHERE id = '{first}'");
     connection.batch_execute(&again).await.expect("written");
-    let read = takings::read(&mut connection, first).await;
-    assert_eq!(read.expect("readable"), None, "she took on something else");
-    take(&mut connection, first, "bob", "case 13")
-        .await
-        .expect("it is free");
-    let read = takings::read(&mut connection, first).await;
-    assert_eq!(
-        read.expect("readable").map(|taken| taken.by),
-        Some("bob".to_owned())
-    );
+    let nobody = has(&mut connection, first).await;
+    assert_eq!(nobody, None, "she took on something else");
+    taken(&mut connection, first, "bob").await;
+    assert_eq!(has(&mut connection, first).await.as_deref(), Some("bob"));
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! Sagas that go as they should, each in its own way.
 
-use crate::world::{World, all_done, eventually, trace_of};
+use crate::world::{World, all_done, cancels, pay_is_refused, reviewed_while, trace_of};
 use bus::Bus;
 use contract::{Outcome, StepKind, StepName, TraceParent};
-use engine::{NewSignal, What};
+use engine::NewSignal;
 use saga::State;
 use std::{
     sync::{
@@ -73,31 +73,12 @@ async fn of_a_long_history_the_newest_part_is_shown() {
 async fn a_refusal_undoes_in_reverse() {
     let world = World::new().await;
     let _orchestrator = world.orchestrator("one").await;
-    let script = Arc::new(|command: &contract::Command, _| {
-        let refuse = command.step == StepName::PAY && command.kind == StepKind::Do;
-        let outcome = if refuse {
-            Outcome::Rejected
-        } else {
-            Outcome::Done
-        };
-        vec![
-            command
-                .reply(outcome)
-                .with_error("card_declined", "no\0 money"),
-        ]
-    });
-    let _workers = world.workers(script).await;
+    let _workers = world.workers(pay_is_refused("no\0 money")).await;
     let id = world.start(1).await[0];
     let view = world.ended(id).await;
     assert_eq!(view.instance.state, State::Compensated);
     assert_eq!(view.instance.reason.as_deref(), Some("card_declined"));
-    let seen = world.seen.lock().expect("no panic");
-    let undone: Vec<&StepName> = seen
-        .iter()
-        .filter(|c| c.kind == StepKind::Undo)
-        .map(|c| &c.step)
-        .collect();
-    assert_eq!(undone, [&StepName::FRAUD_CHECK, &StepName::RESERVE]);
+    assert_eq!(world.undone(), [StepName::FRAUD_CHECK, StepName::RESERVE]);
 }
 
 /// The trace of the request that started a saga is on all that is sent for it: by the gateway that
@@ -129,16 +110,7 @@ async fn every_message_bears_the_trace_of_its_sagas_request() {
     stop.cancel();
 
     let mut events = world.client.events();
-    let script = Arc::new(|command: &contract::Command, _| {
-        let refuse = command.step == StepName::PAY && command.kind == StepKind::Do;
-        let outcome = if refuse {
-            Outcome::Rejected
-        } else {
-            Outcome::Done
-        };
-        vec![command.reply(outcome).with_error("card_declined", "")]
-    });
-    let _workers = world.workers(script).await;
+    let _workers = world.workers(pay_is_refused("")).await;
     let _orchestrator = world.orchestrator("one").await;
     ids.extend(world.start(3).await);
     for id in &ids {
@@ -163,21 +135,11 @@ async fn every_message_bears_the_trace_of_its_sagas_request() {
 async fn a_decision_made_early_or_late_is_applied_once() {
     let world = World::new().await;
     let _orchestrator = world.orchestrator("one").await;
-    let script = Arc::new(|command: &contract::Command, _| {
-        // The second `do` is the one that follows the decision.
-        let first = command.step == StepName::FRAUD_CHECK && command.seq == 2;
-        vec![command.reply(if first {
-            Outcome::Waiting
-        } else {
-            Outcome::Done
-        })]
-    });
+    // The second `do` is the one that follows the decision.
+    let script = reviewed_while(|command| command.seq == 2);
     let _workers = world.workers(script).await;
     let id = world.start(1).await[0];
-    eventually("it waits", async || {
-        (world.view(id).await.status.name() == "in_review").then_some(())
-    })
-    .await;
+    world.until_status(id, "in_review").await;
     for _ in 0..2 {
         world.execute(&format!(
             "INSERT INTO signals (id, saga_id, shard, kind, step, payload) \
@@ -186,14 +148,7 @@ async fn a_decision_made_early_or_late_is_applied_once() {
     }
     assert_eq!(world.ended(id).await.instance.state, State::Completed);
     assert_eq!(world.seen(id, &StepName::FRAUD_CHECK, StepKind::Do), 2);
-    eventually("both signals are settled", async || {
-        let mut connection = world.database.connection().await;
-        let open: i64 = diesel_async::RunQueryDsl::get_result(OpenSignals {}, &mut connection)
-            .await
-            .expect("readable");
-        (open == 0).then_some(())
-    })
-    .await;
+    world.every_signal_is_applied().await;
 }
 
 /// Ended from outside while it waits, in the middle of a step, and when it is too late.
@@ -214,15 +169,12 @@ async fn an_end_undoes_in_reverse_and_comes_too_late_after_the_pivot() {
     });
     let _workers = world.workers(script).await;
     let waiting = world.start(1).await[0];
-    eventually("it waits", async || {
-        (world.view(waiting).await.status.name() == "in_review").then_some(())
-    })
-    .await;
+    world.until_status(waiting, "in_review").await;
     let end = async |saga| {
         let end = NewSignal {
             id: uuid::Uuid::now_v7(),
             saga,
-            what: What::End("customer_cancelled", None),
+            what: cancels(),
         };
         let mut connection = world.database.connection().await;
         let told = engine::signal(&mut connection, &[end.clone(), end]).await;
@@ -235,39 +187,19 @@ async fn an_end_undoes_in_reverse_and_comes_too_late_after_the_pivot() {
     let view = world.ended(waiting).await;
     assert_eq!(view.instance.state, State::Compensated);
     assert_eq!(view.instance.reason.as_deref(), Some("customer_cancelled"));
-    let undone: Vec<StepName> = {
-        let seen = world.seen.lock().expect("no panic");
-        let undos = seen.iter().filter(|c| c.kind == StepKind::Undo);
-        undos.map(|c| c.step.clone()).collect()
-    };
-    assert_eq!(undone, [StepName::FRAUD_CHECK, StepName::RESERVE]);
+    assert_eq!(world.undone(), [StepName::FRAUD_CHECK, StepName::RESERVE]);
     assert_eq!(end(waiting).await, [], "it has ended");
 
     decided.store(true, Ordering::SeqCst);
     let late = world.start(1).await[0];
-    eventually("it is confirmed", async || {
-        (world.view(late).await.status.name() == "confirmed").then_some(())
-    })
-    .await;
+    world.until_status(late, "confirmed").await;
     assert_eq!(end(late).await.len(), 1);
-    eventually("it was settled", async || {
-        let mut connection = world.database.connection().await;
-        let open: i64 = diesel_async::RunQueryDsl::get_result(OpenSignals {}, &mut connection)
-            .await
-            .expect("readable");
-        (open == 0).then_some(())
-    })
-    .await;
+    world.every_signal_is_applied().await;
     let view = world.view(late).await;
     assert_eq!(
         (view.status.name(), view.instance.reason),
         ("confirmed", None)
     );
-}
-
-database::statement! {
-    struct OpenSignals {} -> diesel::sql_types::BigInt =
-    "SELECT count(*) FROM signals WHERE applied_at IS NULL"
 }
 
 #[tokio::test]

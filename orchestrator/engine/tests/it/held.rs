@@ -1,8 +1,8 @@
 //! Sagas that cannot be read: each is set aside wherever it is met, and the others go on.
 
-use crate::world::{World, all_done, eventually};
+use crate::world::{World, all_done, cancels, eventually, reviewed_while};
 use contract::{Outcome, SagaId, StepKind, StepName};
-use diesel::sql_types::{BigInt, SmallInt, Uuid as SqlUuid};
+use diesel::sql_types::{SmallInt, Uuid as SqlUuid};
 use engine::Person;
 use saga::State;
 use std::sync::{
@@ -18,10 +18,6 @@ database::statement! {
 
 database::statement! {
     struct Held {} -> SqlUuid = "SELECT id FROM sagas WHERE flags & 2 <> 0 ORDER BY id"
-}
-
-database::statement! {
-    struct OpenSignals {} -> BigInt = "SELECT count(*) FROM signals WHERE applied_at IS NULL"
 }
 
 /// What makes a saga unreadable: a definition that nobody has here, a number that is no step's, a step
@@ -75,17 +71,6 @@ async fn release(world: &World, id: SagaId) -> bool {
     told.is_some()
 }
 
-async fn every_signal_is_applied(world: &World) {
-    eventually("every signal is applied", async || {
-        let mut connection = world.database.connection().await;
-        let open: i64 = diesel_async::RunQueryDsl::get_result(OpenSignals {}, &mut connection)
-            .await
-            .expect("readable");
-        (open == 0).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn what_cannot_be_read_is_held_at_a_take_over_and_goes_on_when_it_is_released() {
     let world = World::new().await;
@@ -99,7 +84,7 @@ async fn what_cannot_be_read_is_held_at_a_take_over_and_goes_on_when_it_is_relea
     assert!(!release(&world, good[0]).await, "it is not held");
     // Nobody has mended it: it is held again, and says so.
     assert!(release(&world, bad[0]).await);
-    every_signal_is_applied(&world).await;
+    world.every_signal_is_applied().await;
     assert_eq!(flags(&world, bad[0]).await, 2);
     for id in bad {
         world
@@ -201,21 +186,10 @@ async fn what_cannot_be_read_is_held_at_the_scan() {
 async fn a_signal_that_cannot_be_read_stays_and_those_beside_it_are_applied() {
     let world = World::new().await;
     let _orchestrator = world.orchestrator("one").await;
-    let script = Arc::new(|command: &contract::Command, _| {
-        let waits = command.step == StepName::FRAUD_CHECK && command.kind == StepKind::Do;
-        vec![command.reply(if waits {
-            Outcome::Waiting
-        } else {
-            Outcome::Done
-        })]
-    });
-    let _workers = world.workers(script).await;
+    let _workers = world.workers(reviewed_while(|_| true)).await;
     let ids = world.start(6).await;
     for id in &ids {
-        eventually("it waits", async || {
-            (world.view(*id).await.status.name() == "in_review").then_some(())
-        })
-        .await;
+        world.until_status(*id, "in_review").await;
     }
     let payloads = [
         "3, '', '{}'",
@@ -231,16 +205,7 @@ async fn a_signal_that_cannot_be_read_stays_and_those_beside_it_are_applied() {
         world.execute(&odd).await;
     }
     for id in &ids {
-        let end = engine::NewSignal {
-            id: Uuid::now_v7(),
-            saga: *id,
-            what: engine::What::End("customer_cancelled", None),
-        };
-        let mut connection = world.database.connection().await;
-        let told = engine::signal(&mut connection, &[end])
-            .await
-            .expect("written");
-        world.client.nudge(told);
+        assert_eq!(world.tell(*id, cancels()).await.len(), 1);
     }
     for id in &ids {
         assert_eq!(world.ended(*id).await.instance.state, State::Compensated);

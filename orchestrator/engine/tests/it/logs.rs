@@ -1,6 +1,6 @@
 //! What the engine logs of a saga, and that each line bears its trace.
 
-use crate::world::{World, eventually, trace_of};
+use crate::world::{World, eventually, pay_is_refused, trace_of};
 use contract::{Command, Outcome, SagaId, StepKind, StepName};
 use std::{
     collections::BTreeMap,
@@ -78,16 +78,7 @@ async fn an_ended_saga_is_one_line_with_its_state_reason_and_trace() {
     LazyLock::force(&LINES);
     let world = World::new().await;
     let _orchestrator = world.orchestrator("one").await;
-    let script = Arc::new(|command: &Command, _| {
-        let refuse = command.step == StepName::PAY && command.kind == StepKind::Do;
-        let outcome = if refuse {
-            Outcome::Rejected
-        } else {
-            Outcome::Done
-        };
-        vec![command.reply(outcome).with_error("card_declined", "")]
-    });
-    let _workers = world.workers(script).await;
+    let _workers = world.workers(pay_is_refused("")).await;
     let id = world.start(1).await[0];
     world.ended(id).await;
     let ended = said(id, "a saga has ended").await;

@@ -44,19 +44,7 @@ async fn what_a_person_tells_is_not_settled_by_an_owner_that_was_overtaken() {
         reason: "the bank is back".to_owned(),
         audit: 1,
     });
-    let signal = uuid::Uuid::now_v7();
-    let mut connection = world.database.connection().await;
-    let saga = id;
-    let told = engine::signal(
-        &mut connection,
-        &[NewSignal {
-            id: signal,
-            saga,
-            what,
-        }],
-    )
-    .await;
-    world.client.nudge(told.expect("written"));
+    world.tell(id, what).await;
     let ended = world.ended(id).await;
     assert_eq!(ended.instance.state, State::Compensated);
     assert_eq!(world.seen(id, &StepName::PAY, StepKind::Undo), 1);

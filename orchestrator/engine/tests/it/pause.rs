@@ -1,8 +1,8 @@
 //! Sagas that a person stops for a while, on real servers.
 
-use crate::world::{Script, World, eventually};
+use crate::world::{Script, World, cancels, eventually};
 use contract::{Outcome, SagaId, StepKind, StepName};
-use engine::{Act, ActionName, NewSignal, What};
+use engine::{Act, ActionName, What};
 use saga::State;
 use std::sync::{
     Arc,
@@ -10,12 +10,8 @@ use std::sync::{
 };
 
 async fn tell(world: &World, saga: SagaId, what: What) {
-    let id = uuid::Uuid::now_v7();
-    let mut connection = world.database.connection().await;
-    let told = engine::signal(&mut connection, &[NewSignal { id, saga, what }]).await;
-    let told = told.expect("written");
+    let told = world.tell(saga, what).await;
     assert_eq!(told.len(), 1, "it has not ended");
-    world.client.nudge(told);
 }
 
 fn act(action: ActionName, audit: i64) -> What {
@@ -65,7 +61,7 @@ async fn a_paused_saga_is_left_alone_by_every_owner_and_nothing_it_was_told_is_l
         paused(&world, *id).await;
     }
     let before = world.view(ids[0]).await;
-    tell(&world, ids[1], What::End("customer_cancelled", None)).await;
+    tell(&world, ids[1], cancels()).await;
     let asked: Vec<usize> = ids
         .iter()
         .map(|id| world.seen(*id, &StepName::PAY, StepKind::Do))

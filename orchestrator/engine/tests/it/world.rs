@@ -4,7 +4,9 @@ use bus::{Acker, Bus, testing::TestNamespace};
 use contract::{Command, Incarnation, Outcome, Reply, SagaId, StepKind, StepName};
 use database::{Pool, testing::TestDatabase};
 use diesel_async::AsyncConnection;
-use engine::{Client, Config, NewSaga, Parts, definitions::Definitions, view::SagaView};
+use engine::{
+    Client, Config, NewSaga, NewSignal, Parts, Told, What, definitions::Definitions, view::SagaView,
+};
 use runtime::health::Readiness;
 use std::{
     sync::{Arc, Mutex},
@@ -12,6 +14,7 @@ use std::{
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// What a worker answers to a command; the number counts the commands it has seen.
 pub(crate) type Script = Arc<dyn Fn(&Command, usize) -> Vec<Reply> + Send + Sync>;
@@ -196,12 +199,55 @@ impl World {
             .count()
     }
 
+    /// The steps that the workers were told to undo, in that order.
+    pub(crate) fn undone(&self) -> Vec<StepName> {
+        let seen = self.seen.lock().expect("no panic holds it");
+        let undos = seen.iter().filter(|c| c.kind == StepKind::Undo);
+        undos.map(|c| c.step.clone()).collect()
+    }
+
+    /// Waits until an order's status is this.
+    pub(crate) async fn until_status(&self, id: SagaId, status: &str) {
+        eventually(status, async || {
+            (self.view(id).await.status.name() == status).then_some(())
+        })
+        .await;
+    }
+
+    /// Tells a saga something, and nudges its owner; what was written.
+    pub(crate) async fn tell(&self, saga: SagaId, what: What) -> Vec<Told> {
+        let signal = NewSignal {
+            id: Uuid::now_v7(),
+            saga,
+            what,
+        };
+        let mut connection = self.database.connection().await;
+        let told = engine::signal(&mut connection, &[signal]).await;
+        let told = told.expect("written");
+        self.client.nudge(told.iter().copied());
+        told
+    }
+
+    pub(crate) async fn every_signal_is_applied(&self) {
+        eventually("every signal is applied", async || {
+            let mut connection = self.database.connection().await;
+            let open = diesel_async::RunQueryDsl::get_result(OpenSignals {}, &mut connection);
+            (open.await == Ok(0_i64)).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn execute(&self, sql: &str) {
         let mut connection = self.pool.get().await.expect("a connection");
         diesel_async::RunQueryDsl::execute(diesel::sql_query(sql), &mut connection)
             .await
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
+}
+
+database::statement! {
+    struct OpenSignals {} -> diesel::sql_types::BigInt =
+    "SELECT count(*) FROM signals WHERE applied_at IS NULL"
 }
 
 /// The trace of the request that [`World::start`] pretends to have had.
@@ -227,4 +273,32 @@ pub(crate) async fn eventually<T>(what: &str, ready: impl AsyncFn() -> Option<T>
 /// Everything succeeds.
 pub(crate) fn all_done() -> Script {
     Arc::new(|command, _| vec![command.reply(Outcome::Done)])
+}
+
+/// The customer cancels.
+pub(crate) fn cancels() -> What {
+    What::End("customer_cancelled", None)
+}
+
+/// Payments are refused with this message, and everything else succeeds.
+pub(crate) fn pay_is_refused(message: &'static str) -> Script {
+    Arc::new(move |command, _| {
+        let refuse = command.step == StepName::PAY && command.kind == StepKind::Do;
+        let outcome = match refuse {
+            true => Outcome::Rejected,
+            false => Outcome::Done,
+        };
+        vec![command.reply(outcome).with_error("card_declined", message)]
+    })
+}
+
+/// A review waits for its decision, as long as this says so, and everything else succeeds.
+pub(crate) fn reviewed_while(waits: impl Fn(&Command) -> bool + Send + Sync + 'static) -> Script {
+    Arc::new(move |command, _| {
+        let review = command.step == StepName::FRAUD_CHECK && command.kind == StepKind::Do;
+        vec![command.reply(match review && waits(command) {
+            true => Outcome::Waiting,
+            false => Outcome::Done,
+        })]
+    })
 }
