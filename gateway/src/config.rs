@@ -42,6 +42,9 @@ pub struct Config {
     pub streams_max: usize,
     /// Orders before their pivot, in the whole installation, beyond which no new one is taken.
     pub live_sagas_max: usize,
+    /// Orders that wait for minutes or a day (for their customer, for a reviewer) and are not in memory, in the
+    /// whole installation, beyond which no new one is taken: they may come back together.
+    pub asleep_sagas_max: usize,
     /// Hours after which an idempotency key may stand for another order, at least 24.
     pub idempotency_keep_hours: u16,
     /// Connections at most.
@@ -67,6 +70,7 @@ impl Default for Config {
             cors_origins: Vec::new(),
             streams_max: 5_000,
             live_sagas_max: 20_000,
+            asleep_sagas_max: 100_000,
             idempotency_keep_hours: 48,
             connections_max: 10_000,
             drain_deadline_ms: 10_000,
@@ -118,6 +122,7 @@ impl Config {
             ("connections_max", self.connections_max),
             ("streams_max", self.streams_max),
             ("live_sagas_max", self.live_sagas_max),
+            ("asleep_sagas_max", self.asleep_sagas_max),
         ] {
             check(value > 0, format!("{name} must be at least 1"));
         }

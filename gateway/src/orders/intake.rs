@@ -8,7 +8,7 @@ use super::{
     overloaded,
     store::{Bound, InsertOrders, Key, NewOrder, read_keys},
 };
-use crate::http::ApiError;
+use crate::{Config, http::ApiError};
 use contract::{
     OrderId, ProblemCode, StepName,
     crash::{self, Gateway, Point},
@@ -71,6 +71,7 @@ pub(crate) struct Intake {
     keys: Batcher<Key, Result<Option<Bound>, Failed>>,
     store: Arc<Store>,
     live_max: i64,
+    asleep_max: i64,
 }
 
 struct Store {
@@ -85,6 +86,8 @@ struct Store {
 struct Load {
     /// Sagas before their pivot, as the owners last said.
     live: i64,
+    /// Sagas that wait for long and are in no owner's memory, as the owners last counted.
+    asleep: i64,
     /// Orders that we took since there was last an owner to count them.
     unowned: i64,
     /// When we heard it.
@@ -103,7 +106,7 @@ struct Away {
 
 impl Intake {
     /// Starts the worker on the current runtime.
-    pub(super) fn start(pool: Pool, client: Client, live_max: usize) -> Self {
+    pub(super) fn start(pool: Pool, client: Client, config: &Config) -> Self {
         let store = Arc::new(Store {
             pool,
             client,
@@ -129,7 +132,8 @@ impl Intake {
             batcher,
             keys,
             store,
-            live_max: i64::try_from(live_max).unwrap_or(i64::MAX),
+            live_max: i64::try_from(config.live_sagas_max).unwrap_or(i64::MAX),
+            asleep_max: i64::try_from(config.asleep_sagas_max).unwrap_or(i64::MAX),
         }
     }
 
@@ -166,9 +170,9 @@ impl Intake {
             return Err(ApiError::new(code, detail).retry_after_s(AWAY_AGAIN_S));
         }
         let load = *self.store.load.borrow();
-        if load.live.saturating_add(load.unowned) >= self.live_max
-            && load.heard.is_some_and(|at| at.elapsed() < LOAD_COUNTS)
-        {
+        let full = load.live.saturating_add(load.unowned) >= self.live_max
+            || load.asleep >= self.asleep_max;
+        if full && load.heard.is_some_and(|at| at.elapsed() < LOAD_COUNTS) {
             return Err(overloaded(
                 "Too many orders are in flight; try again with the same key.",
             ));
@@ -351,6 +355,7 @@ impl Store {
             let new = i64::try_from(placed.len()).unwrap_or(i64::MAX);
             self.load.send_modify(|load| {
                 load.live = started.live();
+                load.asleep = started.asleep();
                 load.unowned = match started.owned() {
                     true => 0,
                     false => load.unowned.saturating_add(new),

@@ -60,7 +60,7 @@ impl Orders {
     ) -> Self {
         Self {
             watch: Watch::start(client.events(), shutdown.clone()),
-            intake: Intake::start(pool, client, config.live_sagas_max),
+            intake: Intake::start(pool, client, config),
             tokens: Tokens::new(&config.order_token_secret),
             definitions,
             signals,

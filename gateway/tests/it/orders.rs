@@ -371,10 +371,18 @@ async fn old_keys_are_forgotten_and_young_ones_kept() {
 
 #[tokio::test]
 async fn too_much_in_flight_is_refused_before_any_work() {
+    refused_with("owner = 'x', lease_until = 'infinity', live = 10000000").await;
+}
+
+/// They are in nobody's memory, and would all come back.
+#[tokio::test]
+async fn too_many_asleep_are_refused_too() {
+    refused_with("asleep = 10000000").await;
+}
+
+async fn refused_with(said: &str) {
     let gateway = Gateway::start().await;
-    gateway
-        .execute("UPDATE shards SET owner = 'x', lease_until = 'infinity', live = 10000000")
-        .await;
+    gateway.execute(&format!("UPDATE shards SET {said}")).await;
     let order = gateway.order().await;
     let first = gateway.place_json(&order, KEY).await;
     assert_eq!(

@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     pub(crate) resends: IntCounterVec,
     pub(crate) unpublished: IntCounter,
     pub(crate) live: IntGauge,
+    pub(crate) asleep: IntGauge,
     pub(crate) shards: IntGauge,
     pub(crate) held: IntCounter,
     pub(crate) attention: IntCounter,
@@ -66,6 +67,10 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     live: metrics::gauge(
         "guichet_sagas_live",
         "Sagas that this process owns, without those that sleep for minutes",
+    ),
+    asleep: metrics::gauge(
+        "guichet_sagas_asleep",
+        "Sagas of this process's shards that sleep for minutes, as it last counted",
     ),
     shards: metrics::gauge("guichet_saga_shards_owned", "Shards that this process owns"),
     held: metrics::counter(

@@ -47,6 +47,8 @@ pub struct Owner {
     breakers: Breakers,
     /// Sagas whose next command is to show whether it is back.
     tries: HashSet<SagaId>,
+    /// How many sagas sleep, by shard: counted now and then, and those since.
+    asleep: HashMap<i16, i32>,
     /// Withdrawn definitions by which nothing was found to run any more, and the shards where.
     rid_of: HashMap<i16, BTreeMap<i16, i64>>,
 }
@@ -110,6 +112,7 @@ impl Owner {
             answers: Answers::default(),
             breakers: Breakers::default(),
             tries: HashSet::new(),
+            asleep: HashMap::new(),
             rid_of: HashMap::new(),
         }
     }
@@ -142,6 +145,7 @@ impl Owner {
     /// Shards are ours no more: their sagas are forgotten.
     pub fn lose(&mut self, shards: &[i16]) {
         self.held.retain(|shard, _| !shards.contains(shard));
+        self.asleep.retain(|shard, _| !shards.contains(shard));
         self.sagas.forget_shards(shards);
     }
 

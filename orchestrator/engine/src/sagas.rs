@@ -98,11 +98,10 @@ impl Sagas {
         self.owned.remove(&id)
     }
 
-    /// Forgets those of which something is true; says how many.
-    pub(crate) fn forget_those(&mut self, which: impl Fn(&Instance) -> bool) -> usize {
-        let before = self.owned.len();
-        self.owned.retain(|_, owned| !which(&owned.instance));
-        before - self.owned.len()
+    /// Forgets those of which something is true; says of which shards they were, each as often as it had one.
+    pub(crate) fn forget_those(&mut self, which: impl Fn(&Instance) -> bool) -> Vec<i16> {
+        let gone = self.owned.extract_if(|_, owned| which(&owned.instance));
+        gone.map(|(_, owned)| owned.shard).collect()
     }
 
     pub(crate) fn forget_shards(&mut self, shards: &[i16]) {

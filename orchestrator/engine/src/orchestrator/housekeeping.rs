@@ -9,7 +9,7 @@ use crate::{
     release::is_release,
     store::{
         lease::{Acquire, MakePartitions, Release, Renew, SignOff},
-        row::{LiveIds, ReadLive, WaitingBy},
+        row::{CountAsleep, LiveIds, ReadLive, WaitingBy},
         signal::{ForgetSignals, LookAround, MarkApplied},
     },
     withdrawal,
@@ -18,6 +18,7 @@ use contract::{
     SagaId,
     crash::{self, Orchestrator as At, Point},
 };
+use database::Connection;
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use std::{
@@ -129,6 +130,10 @@ impl Orchestrator {
                 .iter()
                 .map(|(shard, _)| live.get(shard).copied().unwrap_or(0))
                 .collect(),
+            asleep: held
+                .iter()
+                .map(|(shard, _)| self.owner.asleep(*shard))
+                .collect(),
             away_step: away.map(|away| i16::from(away.step)),
             away_since: away.map(|away| away.since),
         };
@@ -179,6 +184,9 @@ impl Orchestrator {
         METRICS
             .live
             .set(i64::try_from(self.owner.live()).unwrap_or(i64::MAX));
+        let asleep = self.owner.shards().into_iter();
+        let asleep = asleep.map(|shard| i64::from(self.owner.asleep(shard)));
+        METRICS.asleep.set(asleep.sum());
         METRICS
             .shards
             .set(i64::try_from(self.owner.shards().len()).unwrap_or(i64::MAX));
@@ -206,7 +214,12 @@ impl Orchestrator {
         let mut connection = self.parts.pool.get().await?;
         // Not held before they are read: should that fail, they are taken once more.
         let sleeps_ms = SLEEPS_MS;
-        let rows = ReadLive { shards, sleeps_ms }.load(&mut connection).await?;
+        let read = ReadLive {
+            shards: shards.clone(),
+            sleeps_ms,
+        };
+        let rows = read.load(&mut connection).await?;
+        self.count_asleep(&mut connection, shards).await?;
         drop(connection);
         self.owner.acquired(got);
         self.bind();
@@ -343,7 +356,12 @@ impl Orchestrator {
         }
         let mut connection = self.parts.pool.get().await?;
         let sleeps_ms = SLEEPS_MS;
-        let live: Vec<(Uuid, i32)> = LiveIds { shards, sleeps_ms }.load(&mut connection).await?;
+        let live = LiveIds {
+            shards: shards.clone(),
+            sleeps_ms,
+        };
+        let live: Vec<(Uuid, i32)> = live.load(&mut connection).await?;
+        self.count_asleep(&mut connection, shards).await?;
         drop(connection);
         let live = live.into_iter().map(|(id, rev)| (SagaId(id), rev));
         let outdated = self.owner.outdated(live);
@@ -352,6 +370,21 @@ impl Orchestrator {
             self.load(&outdated).await?;
             self.send_again(outdated, "loaded").await;
         }
+        Ok(())
+    }
+
+    /// Counts the sagas that sleep, for admission.
+    async fn count_asleep(
+        &mut self,
+        connection: &mut Connection,
+        shards: Vec<i16>,
+    ) -> Result<(), Error> {
+        let count = CountAsleep {
+            shards: shards.clone(),
+            sleeps_ms: SLEEPS_MS,
+        };
+        let asleep: Vec<(i16, i32)> = count.load(connection).await?;
+        self.owner.counted_asleep(&shards, asleep);
         Ok(())
     }
 

@@ -73,6 +73,23 @@ fn a_late_answer_to_what_was_sent_once_is_a_backlog() {
     assert!(!owner.due(6_000, 10).contains(&other.id));
 }
 
+/// Those that sleep are told for admission: by a count, and each that left since.
+#[test]
+fn what_sleeps_is_counted() {
+    let mut saga = begun(0);
+    saga.state = saga::State::Waiting;
+    saga.wake_at = Some(SLEEPS_MS + 1);
+    let mut owner = owner_of(&[saga, begun(0)]);
+    assert_eq!((owner.let_sleep(1), owner.asleep(SHARD)), (0, 0));
+    assert_eq!((owner.let_sleep(0), owner.asleep(SHARD)), (1, 1));
+    owner.counted_asleep(&[SHARD, SHARD + 1], [(SHARD + 1, 7)]);
+    assert_eq!((owner.asleep(SHARD), owner.asleep(SHARD + 1)), (0, 7));
+    owner.counted_asleep(&[SHARD], [(SHARD, 3)]);
+    assert_eq!(owner.asleep(SHARD + 1), 7, "it was not asked about");
+    owner.lose(&[SHARD]);
+    assert_eq!(owner.asleep(SHARD), 0);
+}
+
 /// What is left of a withdrawn definition is asked for until nothing is; then again by whoever takes a shard, and
 /// as long as something shows in memory.
 #[test]
@@ -83,7 +100,10 @@ fn what_a_withdrawal_has_left_is_asked_for_until_nothing_is() {
     assert!(owner.may_sleep_by(by), "nobody has looked");
     assert_eq!(owner.to_be_ended(by, 10), [saga.id]);
     owner.looked_for(by, true);
-    assert!(owner.may_sleep_by(by), "it may have slept before it was ended");
+    assert!(
+        owner.may_sleep_by(by),
+        "it may have slept before it was ended"
+    );
     owner.looked_for(by, false);
     assert!(!owner.may_sleep_by(by), "nothing is left");
     assert!(owner.may_sleep_by(by + 1), "of another one there may be");

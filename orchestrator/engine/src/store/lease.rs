@@ -13,6 +13,7 @@ database::statement! {
         shards: Vec<i16> => Array<SmallInt>,
         epochs: Vec<i64> => Array<BigInt>,
         live: Vec<i32> => Array<Integer>,
+        asleep: Vec<i32> => Array<Integer>,
         away_step: Option<i16> => Nullable<SmallInt>,
         away_since: Option<i64> => Nullable<BigInt>,
     } -> (SmallInt, Nullable<Text>, BigInt, Bool, BigInt, BigInt) =
@@ -25,8 +26,8 @@ database::statement! {
        ON CONFLICT (node) DO UPDATE SET seen_until = excluded.seen_until
      ), renewed AS (
        UPDATE shards s SET lease_until = g.until, reply_queue = g.reply_queue, live = m.live,
-                           away_step = g.away_step, away_since = g.away_since
-       FROM given g, unnest({shards}, {epochs}, {live}) AS m(shard, epoch, live)
+                           asleep = m.asleep, away_step = g.away_step, away_since = g.away_since
+       FROM given g, unnest({shards}, {epochs}, {live}, {asleep}) AS m(shard, epoch, live, asleep)
        WHERE s.shard = m.shard AND s.epoch = m.epoch AND s.owner = g.node
        RETURNING s.shard
      )

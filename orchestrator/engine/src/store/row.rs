@@ -224,6 +224,18 @@ database::statement! {
 }
 
 database::statement! {
+    /// How many live sagas sleep, by shard.
+    pub(crate) struct CountAsleep {
+        shards: Vec<i16> => diesel::sql_types::Array<SmallInt>,
+        sleeps_ms: i64 => BigInt,
+    } -> (SmallInt, Integer) =
+    "SELECT s.shard, count(*)::int FROM sagas s
+     WHERE s.shard = ANY ({shards}) AND NOT s.ended
+       AND s.state = 2 AND s.wake_at > clock_timestamp() + {sleeps_ms} * interval '1 ms'
+     GROUP BY s.shard"
+}
+
+database::statement! {
     /// Of some shards the sagas that wait, run by a definition, and that nothing ends or stops.
     pub(crate) struct WaitingBy {
         shards: Vec<i16> => diesel::sql_types::Array<SmallInt>,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 database::statement! {
     /// Inserts sagas with their first row of history, and reads the leases: shard, reply queue of a
-    /// live owner, sagas before their pivot, the database's time.
+    /// live owner, sagas before their pivot, those that sleep, the database's time.
     struct InsertSagas {
         ids: Vec<Uuid> => Array<SqlUuid>,
         traces: Vec<Uuid> => Array<SqlUuid>,
@@ -23,7 +23,7 @@ database::statement! {
         wakes: Vec<Option<i64>> => Array<Nullable<BigInt>>,
         budgets: Vec<Option<i64>> => Array<Nullable<BigInt>>,
         deadlines: Vec<i64> => Array<BigInt>,
-    } -> (SmallInt, Nullable<Text>, Bool, Integer, BigInt) =
+    } -> (SmallInt, Nullable<Text>, Bool, Integer, Integer, BigInt) =
     "WITH born AS (
        INSERT INTO sagas (id, trace_id, shard, definition, pivot, maybe_in_force, step, kind,
                           wake_at, budget_until, deadline, rev, seq, state, attempt, outstanding,
@@ -40,7 +40,7 @@ database::statement! {
                             next_attempt)
        SELECT id, clock_timestamp(), 1, 0, 1, 1, 1, step, kind, 1 FROM born
      )
-     SELECT shard, reply_queue, owner IS NOT NULL AND lease_until > clock_timestamp(), live,
+     SELECT shard, reply_queue, owner IS NOT NULL AND lease_until > clock_timestamp(), live, asleep,
             (extract(epoch FROM clock_timestamp()) * 1000)::bigint
      FROM shards ORDER BY shard"
 }
@@ -60,6 +60,7 @@ pub struct Started {
     pub(crate) sagas: Vec<StartedSaga>,
     pub(crate) database_now_ms: i64,
     pub(crate) live: i64,
+    pub(crate) asleep: i64,
     pub(crate) owned: bool,
 }
 
@@ -89,6 +90,12 @@ impl Started {
     pub fn live(&self) -> i64 {
         self.live
     }
+
+    /// Sagas that wait for so long that they are not in memory, as the owners last counted: for admission.
+    #[must_use]
+    pub fn asleep(&self) -> i64 {
+        self.asleep
+    }
 }
 
 /// Inserts new sagas with their first command decided, in the caller's transaction: nothing is sent
@@ -114,7 +121,7 @@ pub async fn start(
         .collect();
     born.sort_by_key(|(transition, _)| transition.next.id);
     let instances = || born.iter().map(|(transition, _)| &transition.next);
-    let leases: Vec<(i16, Option<String>, bool, i32, i64)> = InsertSagas {
+    let leases: Vec<(i16, Option<String>, bool, i32, i32, i64)> = InsertSagas {
         ids: instances().map(|saga| saga.id.0).collect(),
         traces: instances()
             .map(|saga| Uuid::from_u128(saga.trace_id))
@@ -135,9 +142,10 @@ pub async fn start(
     }
     .load(connection)
     .await?;
-    let database_now_ms = leases.iter().map(|lease| lease.4).max().unwrap_or(now.ms);
+    let database_now_ms = leases.iter().map(|lease| lease.5).max().unwrap_or(now.ms);
     let owned = leases.iter().any(|lease| lease.2);
     let live = leases.iter().map(|lease| i64::from(lease.3)).sum();
+    let asleep = leases.iter().map(|lease| i64::from(lease.4)).sum();
     let queue_of = |shard: i16| {
         let lease = leases.iter().find(|lease| lease.0 == shard)?;
         lease.1.clone().filter(|_| lease.2)
@@ -155,6 +163,7 @@ pub async fn start(
         sagas,
         database_now_ms,
         live,
+        asleep,
         owned,
     })
 }

@@ -3,7 +3,7 @@
 
 use crate::world::{Script, World, eventually};
 use contract::{Outcome, SagaId, StepKind, StepName};
-use engine::{Act, ActionName, NewSignal, What};
+use engine::{Act, ActionName, What};
 use saga::State;
 use std::sync::Arc;
 
@@ -91,9 +91,8 @@ async fn a_saga_that_waits_for_long_comes_back_when_its_time_is_near_and_when_it
         })
         .await;
     }
-    // A round later they sleep. From now on the time of the first is near.
-    let round = std::time::Duration::from_millis(500);
-    tokio::time::sleep(round).await;
+    // From now on the time of the first is near.
+    asleep(&world, 2).await;
     let near = "UPDATE sagas SET waiting_since = waiting_since - interval '13 minutes',
                 wake_at = now() + interval '1 second' WHERE id = ";
     world.execute(&format!("{near} '{}'", ids[0])).await;
@@ -104,15 +103,35 @@ async fn a_saga_that_waits_for_long_comes_back_when_its_time_is_near_and_when_it
         .iter()
         .filter(|moment| moment.code.as_deref() == Some(saga::DEADLINE_NEAR));
     assert_eq!(warned.count(), 1);
-    let nudge = What::Nudge(StepName::PAY);
-    let (signal, saga) = (uuid::Uuid::now_v7(), ids[1]);
-    let mut connection = world.database.connection().await;
-    let new = NewSignal {
-        id: signal,
-        saga,
-        what: nudge,
-    };
-    let told = engine::signal(&mut connection, &[new]).await;
-    world.client.nudge(told.expect("written"));
+    world.tell(ids[1], What::Nudge(StepName::PAY)).await;
     assert_eq!(world.ended(ids[1]).await.instance.state, State::Completed);
+}
+
+/// Who takes the shards next counts those that were asleep before it came.
+#[tokio::test]
+async fn sagas_that_sleep_are_told_for_admission_by_each_owner() {
+    let world = World::new().await;
+    let first = world.orchestrator("one").await;
+    let _workers = world.workers(workers(Some(Outcome::Waiting))).await;
+    world.start(3).await;
+    asleep(&world, 3).await;
+    first.stop.cancel();
+    first.task.await.expect("no panic").expect("it stops");
+    world.execute("UPDATE shards SET asleep = 0").await;
+    let _second = world.orchestrator("two").await;
+    asleep(&world, 3).await;
+}
+
+/// Waits until the owners say that so many sleep.
+async fn asleep(world: &World, sagas: i64) {
+    eventually("so many sleep", async || {
+        let mut connection = world.database.connection().await;
+        let count = diesel_async::RunQueryDsl::get_result(Asleep {}, &mut connection).await;
+        (count == Ok(sagas)).then_some(())
+    })
+    .await;
+}
+
+database::statement! {
+    struct Asleep {} -> diesel::sql_types::BigInt = "SELECT sum(asleep) FROM shards"
 }
