@@ -162,7 +162,8 @@ impl Intake {
             return Err(refusal.retry_after_s(AWAY_AGAIN_S));
         }
         if let Some(step) = &closed.away {
-            let code = match StepName::PAY.as_str() == step {
+            let mut of_a_payment = StepName::OF_A_PAYMENT.iter();
+            let code = match of_a_payment.any(|one| one.as_str() == step) {
                 true => ProblemCode::PaymentUnavailable,
                 false => ProblemCode::Unavailable,
             };

@@ -18,6 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -102,8 +103,9 @@ impl Client {
         let inner = &self.inner;
         let seed = inner.seed.fetch_add(1, Ordering::Relaxed);
         let now = Now::new(inner.clock.now_ms(), seed);
+        let asked = Instant::now();
         let started = start(connection, &inner.definition, new, inner.shards, now).await?;
-        inner.clock.observe(started.database_now_ms());
+        inner.clock.observe(asked, started.database_now_ms());
         Ok(started)
     }
 

@@ -28,7 +28,7 @@ pub const OPENS_AFTER_SAGAS: usize = 3;
 /// … and come within this time.
 pub const WINDOW_MS: i64 = 30_000;
 /// For so long nothing is sent, each time.
-pub const COOL_DOWN_MS: i64 = 5_000;
+pub const COOL_DOWN_MS: i64 = 2_000;
 /// So many commands are let through after each of these times.
 pub const TRIALS: u8 = 2;
 

@@ -294,6 +294,13 @@ impl Instance {
         !self.maybe_in_force.and(self.pivot).is_empty()
     }
 
+    /// Whether the saga's deadline ends it when it comes: it ends what is still on its way to the pivot,
+    /// and time spent waiting does not count.
+    #[must_use]
+    pub fn deadline_counts(&self) -> bool {
+        self.state == State::Running && !self.pivot_done() && self.waiting_since.is_none()
+    }
+
     /// What the customer is told.
     #[must_use]
     pub fn status(&self, definition: &Definition) -> Status {

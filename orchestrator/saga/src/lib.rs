@@ -29,7 +29,7 @@ pub use retry::RetryPolicy;
 pub use settle::{Applied, Plan, Settlement, Write, settle};
 pub use step::{
     Action, DEADLINE_NEAR, Illegal, Input, InputKind, Log, Now, ReplyInput, Send, SignalKind,
-    Transition, start, step,
+    Transition, start, step, warns_at,
 };
 
 /// Milliseconds since the Unix epoch, by the database's clock.

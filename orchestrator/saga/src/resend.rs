@@ -48,7 +48,7 @@ impl Answers {
     ) -> Option<i64> {
         let cursor = saga.cursor.filter(|cursor| cursor.outstanding)?;
         let patience = i64::from(definition.step(cursor.step)?.resend_ms);
-        let deadline = (!saga.pivot_done()).then_some(saga.deadline);
+        let deadline = saga.deadline_counts().then_some(saga.deadline);
         let until = [saga.budget_until, deadline].into_iter().flatten().min();
         let left = until.map_or(patience, |until| until.saturating_sub(now));
         let answer = *self.last.get(&(cursor.step, cursor.kind))?;
@@ -110,6 +110,21 @@ mod tests {
         assert_eq!(explain(40_000, budget - 1, Some(0), budget - 1), Some(1));
         let none = Answers::default().explain_silence(&definition, &saga, Some(0), 5_000);
         assert_eq!(none, None, "no answers at all");
+    }
+
+    /// A customer at his bank may take longer than the whole saga has.
+    #[test]
+    fn the_deadline_of_a_saga_whose_time_stands_still_is_not_the_end_of_it() {
+        let (definition, mut saga) = begun();
+        let now = saga.deadline + 60_000;
+        saga.budget_until = None;
+        let mut answers = Answers::default();
+        answers.heard(0, StepKind::Do, 4_000, now);
+        let explained =
+            |saga: &Instance| answers.explain_silence(&definition, saga, Some(now - PATIENCE), now);
+        assert_eq!(explained(&saga), None, "its time is over");
+        saga.waiting_since = Some(0);
+        assert_eq!(explained(&saga), Some(PATIENCE));
     }
 
     #[test]

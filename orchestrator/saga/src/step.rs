@@ -17,7 +17,7 @@ mod pause;
 mod undo;
 mod wait;
 
-pub use wait::DEADLINE_NEAR;
+pub use wait::{DEADLINE_NEAR, warns_at};
 
 use crate::{
     Cursor, Definition, Instance, State, Steps, TimestampMs,

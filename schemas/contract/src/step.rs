@@ -39,6 +39,9 @@ impl StepName {
         Self::CAPTURE,
     ];
 
+    /// Those that need the payment provider.
+    pub const OF_A_PAYMENT: [Self; 2] = [Self::PAY, Self::CAPTURE];
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

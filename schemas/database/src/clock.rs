@@ -2,6 +2,8 @@
 //! this one clock: each learns the offset from the answers it gets anyway and advances it by its
 //! own monotonic clock, so that a jump of the wall clock moves nothing.
 
+use crate::Connection;
+use diesel::{QueryResult, sql_types::BigInt};
 use std::{
     sync::{
         Arc,
@@ -9,9 +11,6 @@ use std::{
     },
     time::Instant,
 };
-
-/// No answer is on its way for so long.
-const STEP_MS: i64 = 60_000;
 
 /// The database's clock as this process knows it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,41 +38,80 @@ impl Clock {
             .saturating_add(self.elapsed_ms())
     }
 
-    /// Learns from an answer of the database that carried its `clock_timestamp()`.
+    /// Learns from an answer of the database that carried its `clock_timestamp()`, to a question that was
+    /// asked at `asked`.
     ///
-    /// The answer is always a little old when it comes, by as much as the way took, so the answer that
-    /// was the quickest is nearest to the truth, and the time never goes back because another one was
-    /// slower. Only a real step of the database's clock, or another server after a failover, takes it
-    /// back.
-    pub fn observe(&self, database_now_ms: i64) {
-        let base = database_now_ms.saturating_sub(self.elapsed_ms());
-        let known = self.base_ms.fetch_max(base, Ordering::Relaxed);
-        if known.saturating_sub(base) > STEP_MS {
-            self.base_ms.store(base, Ordering::Relaxed);
-        }
+    /// The database said so after it was asked and before it was heard. What is known and lies between is
+    /// left alone, so a slow answer moves nothing; what lies outside is put right, and so the time goes
+    /// back when the database's does: its clock was set, or another server took over.
+    pub fn observe(&self, asked: Instant, database_now_ms: i64) {
+        let base_at = |at: Instant| database_now_ms.saturating_sub(self.ms_at(at));
+        let (heard, asked) = (base_at(Instant::now()), base_at(asked));
+        // Both ends are cut to milliseconds.
+        let to_base = |known: i64| Some(known.clamp(heard, asked.max(heard).saturating_add(1)));
+        // The closure never refuses.
+        let _ = self
+            .base_ms
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, to_base);
+    }
+
+    /// Asks the database, and learns from its answer.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn ask(&self, connection: &mut Connection) -> QueryResult<()> {
+        // Its `load` is not that of the atomic.
+        use diesel_async::RunQueryDsl;
+        let asked = Instant::now();
+        let told: Told = diesel::sql_query(ASK).get_result(connection).await?;
+        self.observe(asked, told.now_ms);
+        Ok(())
+    }
+
+    fn ms_at(&self, at: Instant) -> i64 {
+        let since = at.saturating_duration_since(self.start);
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 
     fn elapsed_ms(&self) -> i64 {
-        i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX)
+        self.ms_at(Instant::now())
     }
+}
+
+const ASK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms";
+
+#[derive(diesel::QueryableByName)]
+struct Told {
+    #[diesel(sql_type = BigInt)]
+    now_ms: i64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
-    fn a_slow_answer_does_not_take_the_time_back_and_a_step_does() {
-        let clock = Clock::new(1_000_000);
-        clock.observe(2_000_000);
+    fn a_slow_answer_moves_nothing_and_a_step_is_followed_however_small() {
+        let ago = |ms| Instant::now().checked_sub(Duration::from_millis(ms));
+        let clock = Clock {
+            start: ago(10_000).expect("it runs for longer"),
+            ..Clock::new(1_000_000)
+        };
+        clock.observe(Instant::now(), 2_000_000);
         let before = clock.now_ms();
-        assert!(before >= 2_000_000);
-        clock.observe(1_999_900);
+        assert!(before >= 2_000_000, "forward at once");
+        // Asked a second ago, and told so 900 ms ago.
+        clock.observe(ago(1_000).expect("it runs for longer"), before - 900);
         assert!(clock.now_ms() >= before);
-        clock.observe(1_500_000);
-        assert!(
-            clock.now_ms() < 1_600_000,
-            "the database's clock was set back"
-        );
+        for back in [50, 45_000, 500_000] {
+            let set = clock.now_ms() - back;
+            clock.observe(Instant::now(), set);
+            let now = clock.now_ms();
+            assert!(
+                (set..set + 45).contains(&now),
+                "{back} ms back: {now}, not {set}"
+            );
+        }
     }
 }

@@ -101,8 +101,8 @@ pub const ALL: &[Planted] = &[
     ),
     Planted {
         bugs: &[Bug::SecondIntentKept],
-        // Charged twice, or the one is charged and the other asked about.
-        breaks: &["money-iff-ticket", "prompt-end"],
+        // Charged twice, or the one is charged and the other asked about, or undone.
+        breaks: &["money-iff-ticket", "prompt-end", "honest-end"],
         faults: TWINS_WITH_KEYS_FORGOTTEN,
     },
     // An effect is in force of which the row that was written over knew, or two send the same command.
@@ -196,6 +196,11 @@ pub const ALL: &[Planted] = &[
     Planted {
         bugs: &[Bug::BreakerNeverTries],
         breaks: &["prompt-end"],
+        faults: &[Fault::ProviderOutage],
+    },
+    Planted {
+        bugs: &[Bug::HeldPivotIsAwaited],
+        breaks: &["bounded-work"],
         faults: &[Fault::ProviderOutage],
     },
     Planted {

@@ -210,7 +210,9 @@ impl World {
             Some(order),
             "worker {w} asks the provider: {request:?}"
         );
-        if self.now < self.provider_back_at || self.strikes(Fault::ProviderAway) {
+        let captures = matches!(request, Request::Capture(_));
+        let away = self.now < self.provider_back_at && (captures || !self.captures_only);
+        if away || self.strikes(Fault::ProviderAway) {
             return self.work(w, 5, Work::Hear(id, refused(&request, Classified::NotSent)));
         }
         if self.strikes(Fault::ProviderBusy) {

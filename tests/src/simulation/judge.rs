@@ -8,6 +8,9 @@ use super::{
 use contract::{Outcome, Refusal, StepKind};
 use saga::{Definition, InputKind, Instance, Log, State, Write, breaker, invariant};
 
+/// So often in a row a saga may be woken without anything coming of it.
+const IDLE_WAKES_MAX: u32 = 20;
+
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -50,6 +53,8 @@ pub(super) struct Judge {
     pub(super) went_on: Vec<i64>,
     /// Which orders were told that their time is nearly over.
     pub(super) warned: Vec<bool>,
+    /// How often each order was woken in a row without anything coming of it.
+    idle: Vec<u32>,
 }
 
 /// Why a command is sent.
@@ -82,6 +87,7 @@ impl Judge {
         self.due.push(i64::MAX);
         self.went_on.push(i64::MIN);
         self.warned.push(false);
+        self.idle.push(0);
         self.row(self.sends.len() - 1, saga, definition);
     }
 
@@ -155,6 +161,17 @@ impl Judge {
             .applied
             .first()
             .and_then(|one| one.log.code.as_deref());
+        let woken = |log: &Log| log.input == InputKind::Wake && log.send.is_none();
+        let idles = next.cursor == before.cursor && next.state == before.state;
+        if idles && write.applied.iter().all(|one| woken(&one.log)) {
+            self.idle[order] += 1;
+        } else {
+            self.idle[order] = 0;
+        }
+        if self.idle[order] > IDLE_WAKES_MAX {
+            let what = "it is written again and again, and nothing comes of it".to_owned();
+            self.fail("bounded-work", order, what);
+        }
         if before.flags.paused && !matches!(first, Some("resume" | "pause")) {
             let what = "it was moved while it was paused".to_owned();
             self.fail("bounded-work", order, what);

@@ -79,8 +79,16 @@ impl World {
             self.after(ms, Event::BrokerBack);
         }
         if self.now >= self.provider_back_at && self.strikes(Fault::ProviderOutage) {
-            let ms = self.rng.range(5_000, 200_000);
-            tell!(self, None, "the provider is away for {ms} ms");
+            // Now and then for more than an order's whole time.
+            let most = if self.rng.chance(2_500) {
+                900_000
+            } else {
+                200_000
+            };
+            let ms = self.rng.range(5_000, most);
+            self.captures_only = self.rng.chance(3_000);
+            let what = ["the provider is away", "captures fail"][usize::from(self.captures_only)];
+            tell!(self, None, "{what} for {ms} ms");
             self.provider_back_at = self.now + ms;
         }
         if self.strikes(Fault::ClockForward) {

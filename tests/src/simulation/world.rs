@@ -131,6 +131,8 @@ pub(super) struct World {
     pub(super) audit: i64,
     /// Until when nobody can reach the provider.
     pub(super) provider_back_at: i64,
+    /// It is away for captures only.
+    pub(super) captures_only: bool,
     queue: BinaryHeap<Reverse<Entry>>,
     entries: u64,
     story: Option<Vec<(i64, Option<usize>, String)>>,
@@ -181,6 +183,7 @@ impl World {
             pauses,
             audit: 0,
             provider_back_at: i64::MIN,
+            captures_only: false,
             queue: BinaryHeap::new(),
             entries: 0,
             story: setting.story.then(Vec::new),
@@ -210,7 +213,13 @@ impl World {
             };
             self.after(at, Event::Place);
         }
-        let heal = rush + self.rng.range(5_000, 40_000);
+        // Now and then later than an order's whole time.
+        let most = if self.rng.chance(1_000) {
+            900_000
+        } else {
+            40_000
+        };
+        let heal = rush + self.rng.range(5_000, most);
         if !self.calm {
             self.after(heal, Event::Heal);
         }

@@ -4,7 +4,7 @@ use super::{
     Claim, LocalStep, Verdict,
     batch::{Round, Stopped, execute},
     letter::{Letter, Outbox},
-    triage::{Sorted, sort},
+    triage::{Sorted, judged_at, sort},
 };
 use crate::{
     Error,
@@ -41,7 +41,7 @@ impl<S: LocalStep> Local<S> {
         outbox: &Outbox<T>,
         stop: &CancellationToken,
     ) -> Result<(), Stopped> {
-        let now = now(&self.clock);
+        let now = judged_at(&letters, &self.pool, &self.clock).await;
         let Sorted {
             tickets,
             commands,

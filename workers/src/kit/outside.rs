@@ -19,7 +19,7 @@ use super::{
     letter::{Letter, Outbox},
     local::{begin, end},
     metrics::METRICS,
-    triage::{key, sort},
+    triage::{judged_at, key, sort},
 };
 use crate::{
     Error,
@@ -116,7 +116,7 @@ impl<S: OutsideStep, T: Send + 'static> Outside<S, T> {
         outbox: &Outbox<T>,
         stop: &CancellationToken,
     ) -> Result<(), Stopped> {
-        let now = now(&self.clock);
+        let now = judged_at(&letters, &self.pool, &self.clock).await;
         let sorted = sort(letters, &self.name, self.incarnation, now, outbox);
         let letters = sorted.tickets.into_iter().zip(sorted.commands);
         let mut letters: Vec<_> = letters.enumerate().collect();

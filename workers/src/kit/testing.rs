@@ -10,7 +10,10 @@ use crate::ledger::{Ledger, handle::now};
 use chrono::{DateTime, Utc};
 use contract::{Command, Incarnation, MessageId, Reply, SagaId, StepKind, StepName, TraceParent};
 use database::{Clock, Pool};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -97,6 +100,12 @@ impl<S: LocalStep> Bench<S> {
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         now(&self.local.clock)
+    }
+
+    /// As if the database's clock had been set back by so much since the worker learned of it.
+    pub fn is_ahead_by(&self, ms: i64) {
+        let clock = &self.local.clock;
+        clock.observe(Instant::now(), clock.now_ms() + ms);
     }
 
     /// Works on a batch.

@@ -15,7 +15,10 @@ use contract::{
     crash::{self, Point, Work},
 };
 use database::{Clock, Connection};
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
 /// What a group's command may do now. Fences are written already.
 #[derive(Debug)]
@@ -53,9 +56,10 @@ pub(crate) async fn open(
         groups.map(|group| (group.saga_id, of(group).definition))
     };
     let claims = wanted(StepKind::Do).collect();
+    let asked = Instant::now();
     let (claimed, time) = sql::begin(connection, step, claims, State::Claimed, now).await?;
     if let Some(time) = time {
-        clock.observe(time);
+        clock.observe(asked, time);
     }
     let others = round.iter().map(|group| group.saga_id);
     let others = others.filter(|saga| !claimed.contains(saga));

@@ -299,6 +299,12 @@ pub enum Triage {
     Answer(Verdict),
 }
 
+/// Whether a command has outlived its time.
+#[must_use]
+pub fn is_expired(command: &Command, now: DateTime<Utc>) -> bool {
+    now - command.sent_at > TimeDelta::milliseconds(i64::from(command.ttl_ms))
+}
+
 /// Whether a command is for this worker, of this life of the database, and not too old.
 #[must_use]
 pub fn triage(
@@ -320,7 +326,7 @@ pub fn triage(
     if age > MAX_AGE {
         return Triage::Drop("too_old");
     }
-    if age > TimeDelta::milliseconds(i64::from(command.ttl_ms)) {
+    if is_expired(command, now) {
         let message = "The command was older than its time to live.";
         return Triage::Answer(Verdict::retry("expired", message));
     }

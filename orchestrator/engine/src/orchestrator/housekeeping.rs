@@ -138,12 +138,13 @@ impl Orchestrator {
             away_since: away.map(|away| away.since),
         };
         let mut connection = self.parts.pool.get().await?;
+        let asked = Instant::now();
         let rows: Vec<(i16, Option<String>, i64, bool, i64, i64)> =
             renew.load(&mut connection).await?;
         let mut others = 0;
         if let [row, ..] = rows.as_slice() {
             others = usize::try_from(row.4).unwrap_or(0);
-            self.clock.observe(row.5);
+            self.clock.observe(asked, row.5);
         }
         let leases: Vec<Lease> = rows
             .into_iter()

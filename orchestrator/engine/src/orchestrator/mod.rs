@@ -88,6 +88,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
         sessions: Sessions::default(),
         lost: None,
         fenced: false,
+        is_back: false,
         seed: rand::random(),
         publisher,
         shutdown,
@@ -109,6 +110,9 @@ struct Orchestrator {
     lost: Option<Lost>,
     /// A younger process with our name has taken our shards.
     fenced: bool,
+    /// What a step needs outside is back, and the lease rows do not say so yet: no orders are taken until
+    /// they do.
+    is_back: bool,
     seed: u64,
     publisher: Publisher,
     shutdown: CancellationToken,
@@ -149,6 +153,9 @@ impl Orchestrator {
             given.extend(self.due());
             if !given.is_empty() || !ackers.is_empty() {
                 self.settle(given, ackers).await;
+            }
+            if std::mem::take(&mut self.is_back) {
+                housekeeping.reset_immediately();
             }
             if look {
                 self.look_around().await;

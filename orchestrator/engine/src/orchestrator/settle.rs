@@ -181,10 +181,11 @@ impl Orchestrator {
         let writes: Vec<&Write> = plan.writes.iter().collect();
         let mut connection = self.parts.pool.get().await?;
         crash::at(Point::Orchestrator(At::BeforeCommit));
+        let asked = Instant::now();
         let moved: Vec<(Uuid, i64)> = Advance::of(&writes, &notes).load(&mut connection).await?;
         crash::at(Point::Orchestrator(At::AfterCommit));
         if let Some((_, now_ms)) = moved.last() {
-            self.clock.observe(*now_ms);
+            self.clock.observe(asked, *now_ms);
         }
         Ok(moved.into_iter().map(|(id, _)| SagaId(id)).collect())
     }
@@ -219,6 +220,7 @@ impl Orchestrator {
         let moved = self.owner.committed(write, now_ms);
         for (step, turned) in &moved.turned {
             tell_breaker(&definition, *step, *turned);
+            self.is_back |= *turned == Turned::Closed;
         }
         for answered in &moved.answers {
             measure(&definition, answered);

@@ -8,6 +8,7 @@ use contract::{
 use saga::{
     Class, Steps, TimestampMs, Write,
     breaker::{COOL_DOWN_MS, Turned},
+    warns_at,
 };
 
 /// A saga that a breaker holds back says so in its row after so long, or it would look forgotten.
@@ -43,10 +44,16 @@ impl Owner {
         if !is_before(saga, step) || planted(Bug::BreakerIgnored) {
             return None;
         }
-        let counts = !saga.pivot_done() && saga.waiting_since.is_none();
+        let counts = saga.deadline_counts();
+        // At the first of these it is warned, at the second ended and undone.
+        let near = match self.definitions.get(saga.definition) {
+            Some(definition) if counts && !saga.flags.warned => warns_at(definition, saga),
+            _ => i64::MAX,
+        };
         let deadline = if counts { saga.deadline } else { i64::MAX };
+        let deadline = deadline.min(near);
         if now >= deadline {
-            return None; // it is ended and undone
+            return None;
         }
         if saga
             .wake_at

@@ -7,6 +7,10 @@ use contract::{
     planted::{self, Bug, planted},
 };
 
+/// A try that comes so much later than it was due was held back, and has the time that was left when it was
+/// due. Recorded histories were decided by this number.
+const LATE_MS: i64 = 5_000;
+
 /// Whether a new phase begins (with time of its own) or the running one goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Budget {
@@ -64,8 +68,10 @@ impl<'a> Draft<'a> {
             return Ok(self.wake_in_wait(step));
         }
         let near = self.warn_of_deadline();
-        if self.deadline_counts() && self.now.ms >= self.next.deadline {
-            if self.next.pivot_maybe() {
+        if self.next.deadline_counts() && self.now.ms >= self.next.deadline {
+            // A pivot that is held back has no outcome to wait for, and may have none for hours.
+            let held = self.is_held_back(step, cursor) && !planted(Bug::HeldPivotIsAwaited);
+            if self.next.pivot_maybe() && !held {
                 self.next
                     .reason
                     .get_or_insert_with(|| code(Refusal::DeadlineExceeded));
@@ -77,8 +83,7 @@ impl<'a> Draft<'a> {
         if !cursor.outstanding {
             // Held back for longer than planned: that time was not the step's.
             let late = self.next.wake_at.map_or(0, |at| self.now.ms - at);
-            let held_back = late >= crate::breaker::COOL_DOWN_MS;
-            let late = if held_back { late } else { 0 };
+            let late = if late >= LATE_MS { late } else { 0 };
             self.next.budget_until = self.next.budget_until.map(|at| at.saturating_add(late));
             self.command(step, cursor.kind, cursor.attempt, Budget::Running);
         } else if self.budget_passed() {
@@ -241,14 +246,19 @@ impl<'a> Draft<'a> {
     }
 
     fn deadline_passed(&mut self, step: &StepDefinition, cursor: Cursor) {
-        let is_do = cursor.kind == StepKind::Do && !cursor.outstanding;
         if planted(Bug::DeadlineKills) {
             self.rest(State::Compensated);
-        } else if is_do && self.now.open.contains(step.number) {
+        } else if self.is_held_back(step, cursor) {
             self.compensate(of_an_outage(step));
         } else {
             self.compensate(Refusal::DeadlineExceeded.code());
         }
+    }
+
+    /// Its command is not out, and does not go out now: what the step needs outside is away.
+    fn is_held_back(&self, step: &StepDefinition, cursor: Cursor) -> bool {
+        let is_do = cursor.kind == StepKind::Do && !cursor.outstanding;
+        is_do && self.now.open.contains(step.number)
     }
 
     // Commands and time.
@@ -321,19 +331,11 @@ impl<'a> Draft<'a> {
     }
 
     fn no_later_than_deadline(&self, at: TimestampMs) -> TimestampMs {
-        if self.deadline_counts() && self.next.deadline > self.now.ms {
+        if self.next.deadline_counts() && self.next.deadline > self.now.ms {
             at.min(self.next.deadline)
         } else {
             at
         }
-    }
-
-    /// The saga's deadline ends what is still on its way to the pivot, and time spent waiting does
-    /// not count.
-    pub(super) fn deadline_counts(&self) -> bool {
-        self.next.state == State::Running
-            && !self.next.pivot_done()
-            && self.next.waiting_since.is_none()
     }
 
     fn budget_passed(&self) -> bool {
@@ -415,7 +417,7 @@ impl<'a> Draft<'a> {
 
 /// Why a saga ends whose step could not be done because its outside was away.
 fn of_an_outage(step: &StepDefinition) -> &'static str {
-    if [StepName::PAY, StepName::CAPTURE].contains(&step.name) {
+    if StepName::OF_A_PAYMENT.contains(&step.name) {
         Refusal::PaymentUnavailable.code()
     } else {
         Refusal::StepFailed.code()

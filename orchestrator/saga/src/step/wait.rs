@@ -9,7 +9,7 @@
 //! A saga that is only woken when all is over (nobody owned it, or the clock jumped) is not warned.
 
 use super::draft::{Budget, Draft};
-use crate::{Cursor, ProbeMode, State, StepDefinition, TimestampMs};
+use crate::{Cursor, Definition, Instance, ProbeMode, State, StepDefinition, TimestampMs};
 use contract::{
     Refusal, StepKind,
     planted::{Bug, planted},
@@ -96,10 +96,9 @@ impl<'a> Draft<'a> {
 
     /// The saga's own time is nearly over.
     pub(super) fn warn_of_deadline(&mut self) -> Option<&'static str> {
-        let begun = self.next.deadline - i64::from(self.definition.deadline_ms);
-        let is_near = self.now.ms >= near(begun, self.definition.deadline_ms);
+        let is_near = self.now.ms >= warns_at(self.definition, &self.next);
         let left = self.now.ms < self.next.deadline;
-        let warns = self.deadline_counts() && is_near && left && !self.next.flags.warned;
+        let warns = self.next.deadline_counts() && is_near && left && !self.next.flags.warned;
         self.next.flags.warned |= warns;
         warns.then_some(DEADLINE_NEAR)
     }
@@ -125,6 +124,16 @@ impl<'a> Draft<'a> {
             self.next.flags.warned = false;
         }
     }
+}
+
+/// When a saga's own deadline is near: whoever lets it be for longer has to wake it then, for it to be
+/// warned.
+#[must_use]
+pub fn warns_at(definition: &Definition, saga: &Instance) -> TimestampMs {
+    let begun = saga
+        .deadline
+        .saturating_sub(i64::from(definition.deadline_ms));
+    near(begun, definition.deadline_ms)
 }
 
 /// When a deadline is near.

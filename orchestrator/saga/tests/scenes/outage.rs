@@ -1,15 +1,15 @@
 //! A step whose outside is away.
 
-use super::{T0, after, end, now, order_at, reply};
+use super::{T0, after, end, now, order_at, reply, version_at};
 use contract::{Outcome, StepKind};
-use saga::{Definition, Input, Instance, Now, State, Steps, step};
+use saga::{DEADLINE_NEAR, Definition, Input, Instance, Now, State, Steps, order, step};
 
 const MINUTE: i64 = 60_000;
 
-/// The time, with the breaker of `pay` open.
+/// The time, with the breakers of `pay` and `capture` open.
 fn without_pay(ms: i64) -> Now {
     Now {
-        open: Steps::from_iter([2]),
+        open: Steps::from_iter([2, 5]),
         ..now(ms)
     }
 }
@@ -88,6 +88,37 @@ fn its_deadline_ends_it_and_says_why() {
     assert_eq!(ended.reason.as_deref(), Some("deadline_exceeded"));
     let cancelled = step(&definition, &held, &end(), without_pay(T0)).expect("it may end");
     assert!(cancelled.send.is_some());
+}
+
+/// The pivot may have been done, but its command is not out: there is no outcome to wait for.
+#[test]
+fn a_capture_that_is_held_back_is_undone_at_the_deadline_and_not_tried_for_ever() {
+    let (definition, capturing) = version_at(order::v2(), 4);
+    let away = reply(&capturing, Outcome::Retry, "provider_unreachable");
+    let held = closed_off(&definition, &capturing, &away, T0);
+    assert!(held.pivot_maybe() && !held.pivot_done());
+    let held = closed_off(&definition, &held, &Input::Wake, T0 + 5 * MINUTE);
+    let late = T0 + 10 * MINUTE;
+    let ended = step(&definition, &held, &Input::Wake, without_pay(late)).expect("due");
+    assert_eq!(ended.next.state, State::Compensating);
+    assert_eq!(ended.next.reason.as_deref(), Some("payment_unavailable"));
+    let undo = ended.send.expect("undos are never held back");
+    assert_eq!((undo.step, undo.kind), (5, StepKind::Undo));
+    // What is out may be done, and decides.
+    let out = after(&definition, &held, &Input::Wake, late - 10_000);
+    let out = after(&definition, &out, &Input::Wake, late);
+    assert_eq!(out.state, State::Running);
+    assert_eq!(out.reason.as_deref(), Some("deadline_exceeded"));
+}
+
+#[test]
+fn who_is_held_back_is_warned_of_his_deadline() {
+    let (definition, held) = held_back();
+    let near = saga::warns_at(&definition, &held);
+    assert_eq!(near, T0 + 8 * MINUTE);
+    let warned = step(&definition, &held, &Input::Wake, without_pay(near)).expect("due");
+    assert_eq!(warned.log.code.as_deref(), Some(DEADLINE_NEAR));
+    assert_eq!((warned.send, warned.next.flags.warned), (None, true));
 }
 
 /// Too few orders to tell an outage by: the payment's own time is spent, and asking finds nobody.

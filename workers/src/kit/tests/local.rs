@@ -199,6 +199,20 @@ async fn what_is_old_or_foreign_is_not_worked_on() {
     assert_eq!(shop.number("SELECT count(*) FROM effects").await, 1);
 }
 
+/// By the old time every command would be too old for ever, and with no work there is no answer of the
+/// database to learn from.
+#[tokio::test]
+async fn a_clock_that_was_set_back_makes_nothing_too_old() {
+    let shop = shop().await;
+    let worker = Bench::new(Toy::default(), shop.pool.clone());
+    for back in [61_000, 45_000, 500_000] {
+        worker.is_ahead_by(back);
+        let mut command = ask(SagaId::new(), Do);
+        command.ttl_ms = 30_000;
+        assert_eq!(worker.one(command).await.outcome, Done, "{back} ms");
+    }
+}
+
 /// Killed between claim and commit: nothing is left, and the next worker does it.
 #[tokio::test]
 async fn a_worker_that_dies_in_mid_transaction_leaves_nothing() {

@@ -46,6 +46,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     jump!("provider-clock-ahead", ROLES, &["psp"], 3_600),
     jump!("database-clock-ahead", DATABASE, &["postgres"], 15).lease(),
     jump!("database-clock-behind", DATABASE, &["postgres"], -15).lease(),
+    // By more than a command lives.
+    jump!("database-clock-far-behind", DATABASE, &["postgres"], -120).lease(),
 ];
 
 async fn jump(run: &mut Run, who: &[&str], seconds: i64) -> Result<()> {

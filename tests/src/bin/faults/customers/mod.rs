@@ -16,7 +16,6 @@ use wish::{Behaviour, OnSale, Wish};
 const PERSISTS: Duration = Duration::from_secs(60);
 /// How long he follows an order.
 const FOLLOWS: Duration = Duration::from_secs(150);
-const PAUSE: Duration = Duration::from_millis(400);
 /// Somebody who does not come back.
 const AWAY: Duration = Duration::from_secs(5);
 
@@ -143,12 +142,12 @@ async fn buy(shop: &Shop, wish: &Wish) -> Option<Placed> {
 
 /// Sends the order until it is answered for good.
 async fn place(shop: &Shop, wish: &Wish, first: usize) -> Option<Placed> {
-    let deadline = Instant::now() + PERSISTS;
+    let began = Instant::now();
     let mut gateway = first;
-    while Instant::now() < deadline {
+    while began.elapsed() < PERSISTS {
         match shop.place(wish, gateway).await {
             Ok(placed) => return placed,
-            Err(_unheard) => tokio::time::sleep(PAUSE).await,
+            Err(_unheard) => shop::pause(began).await,
         }
         gateway += 1;
     }
@@ -156,14 +155,14 @@ async fn place(shop: &Shop, wish: &Wish, first: usize) -> Option<Placed> {
 }
 
 async fn cancel(shop: &Shop, placed: &Placed) {
-    let deadline = Instant::now() + PERSISTS;
+    let began = Instant::now();
     let mut gateway = 0;
-    while Instant::now() < deadline {
+    while began.elapsed() < PERSISTS {
         // 202 is heard, and 409 says that it is too late.
         if matches!(shop.cancel(placed, gateway).await, Some(202 | 409)) {
             return;
         }
         gateway += 1;
-        tokio::time::sleep(PAUSE).await;
+        shop::pause(began).await;
     }
 }

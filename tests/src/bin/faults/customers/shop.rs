@@ -16,6 +16,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// A connection of a stream that says nothing for so long is given up; it shows its life every 15 s.
 const SILENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(300);
+/// Whoever has waited for long looks again after this part of the time: the crowd that a fault of minutes
+/// leaves waiting must not be the load of the machine on which the recovery is measured.
+const PATIENCE: u32 = 10;
 /// An offer with fewer places is one of few, an offer with more one of plenty.
 const FEW: i64 = 40;
 const PLENTY: i64 = 300;
@@ -207,12 +210,13 @@ impl Shop {
 
     /// Looks at the order until its end.
     pub(crate) async fn watch(&self, placed: &Placed) {
+        let began = Instant::now();
         loop {
             let status = self.status(placed).await;
             if matches!(status.as_deref(), Some("confirmed" | "cancelled")) {
                 return;
             }
-            sleep(PAUSE).await;
+            pause(began).await;
         }
     }
 
@@ -260,9 +264,9 @@ impl Shop {
 
     /// Goes to the bank's page when there is one, and answers it.
     pub(crate) async fn authenticate(&self, placed: &Placed, decision: &str) {
-        let deadline = Instant::now() + self.stays;
+        let began = Instant::now();
         let mut gateway = 0;
-        while Instant::now() < deadline {
+        while began.elapsed() < self.stays {
             gateway += 1;
             if let Some(order) = self.order(placed, gateway).await {
                 let over = matches!(
@@ -278,9 +282,14 @@ impl Shop {
                     let _ = self.http.post(page).form(&form).send().await;
                 }
             }
-            sleep(PAUSE * 2).await;
+            pause(began).await;
         }
     }
+}
+
+/// Until somebody who has been waiting since then looks again.
+pub(crate) async fn pause(began: Instant) {
+    sleep(PAUSE.max(began.elapsed() / PATIENCE)).await;
 }
 
 /// An event of a stream: its id and the status it tells.
