@@ -15,6 +15,8 @@ pub struct Config {
     pub permits: usize,
     /// The same for undos and probes, which are never behind new work. 1 to 2,000.
     pub undo_permits: usize,
+    /// Connections to PostgreSQL for undos and probes, beside those of the process. 1 to 200.
+    pub undo_pool_max: usize,
     /// An effect outside that takes longer is given up and answered `retry`. 100 to 600,000.
     pub effect_timeout_ms: u64,
 }
@@ -26,6 +28,7 @@ impl Default for Config {
             prefetch: 128,
             permits: 64,
             undo_permits: 32,
+            undo_pool_max: 4,
             effect_timeout_ms: 30_000,
         }
     }
@@ -41,6 +44,7 @@ impl Config {
             ("prefetch", u64::from(self.prefetch), 1, 2_000),
             ("permits", wide(self.permits), 1, 2_000),
             ("undo_permits", wide(self.undo_permits), 1, 2_000),
+            ("undo_pool_max", wide(self.undo_pool_max), 1, 200),
             ("effect_timeout_ms", self.effect_timeout_ms, 100, 600_000),
         ]
         .into_iter()
@@ -66,8 +70,9 @@ mod tests {
             prefetch: 0,
             permits: 0,
             undo_permits: 0,
+            undo_pool_max: 0,
             effect_timeout_ms: 0,
         };
-        assert_eq!(none.problems().len(), 5);
+        assert_eq!(none.problems().len(), 6);
     }
 }

@@ -24,4 +24,4 @@ pub const CORRECTABLE: &[contract::Correctable] = &[notify::CORRECTABLE, pay::CO
 
 pub use config::Config;
 pub use error::Error;
-pub use kit::{Context, Step, run};
+pub use kit::{Context, Pools, Step, run};

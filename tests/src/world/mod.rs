@@ -156,6 +156,12 @@ impl World {
         self.roles.push(worker);
     }
 
+    /// The same, with these connections to the database.
+    pub async fn work_with(&mut self, steps: &[StepName], pools: workers::Pools) {
+        let worker = roles::worker_with(&self.ground, steps, pools).await;
+        self.roles.push(worker);
+    }
+
     /// Adds an orchestrator.
     pub async fn orchestrate(&mut self) {
         let orchestrator = roles::orchestrator(&self.ground, "orchestrator").await;

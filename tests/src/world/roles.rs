@@ -12,7 +12,7 @@ use std::{future::Future, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use workers::{
-    Step, capture::Capture, fraud_check::FraudCheck, issue::Issue, notify::Notify, pay::Pay,
+    Pools, Step, capture::Capture, fraud_check::FraudCheck, issue::Issue, notify::Notify, pay::Pay,
     reserve::Reserve,
 };
 
@@ -152,15 +152,26 @@ pub async fn orchestrator(ground: &Ground, node: &str) -> Role {
 /// # Panics
 /// When it cannot be started.
 pub async fn worker(ground: &Ground, steps: &[StepName]) -> Role {
+    let pools = Pools {
+        acts: ground.database.pool(),
+        undos: ground.database.pool(),
+    };
+    worker_with(ground, steps, pools).await
+}
+
+/// The same, with these connections.
+///
+/// # Panics
+/// When it cannot be started.
+pub async fn worker_with(ground: &Ground, steps: &[StepName], pools: Pools) -> Role {
     let (bus, bus_stop) = bus(ground, "worker");
-    let pool = ground.database.pool();
     let clock = Clock::new(chrono::Utc::now().timestamp_millis());
     let steps = steps
         .iter()
-        .map(|name| step(name, ground, &pool, &clock))
+        .map(|name| step(name, ground, &pools, &clock))
         .collect();
     let context = workers::Context {
-        pool,
+        pools,
         bus: bus.clone(),
         incarnation: ground.incarnation,
         clock,
@@ -176,14 +187,14 @@ pub async fn worker(ground: &Ground, steps: &[StepName]) -> Role {
     role
 }
 
-fn step(name: &StepName, ground: &Ground, pool: &Pool, clock: &Clock) -> Step {
+fn step(name: &StepName, ground: &Ground, pools: &Pools, clock: &Clock) -> Step {
     let (pay, mail) = (ground.pay_config(), ground.mail_config());
     let fraud = ground.fraud_config();
     match name.as_str() {
         "reserve" => Step::local(Reserve),
         "fraud-check" => Step::local(FraudCheck::new(fraud)),
         "pay" => {
-            let pay = Pay::new(pay, fraud, pool.clone(), clock.clone());
+            let pay = Pay::new(pay, fraud, pools.clone(), clock.clone());
             Step::outside(pay.expect("a sound configuration"))
         }
         "issue" => Step::local(Issue::new(ground.signatory())),

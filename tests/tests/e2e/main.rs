@@ -14,6 +14,7 @@ mod migrate;
 mod near;
 mod outage;
 mod outside;
+mod own_connections;
 mod poison;
 mod provider_away;
 mod reconcile;

@@ -16,6 +16,7 @@ use tests::{
     provider::{Balance, Provider},
 };
 use workers::{
+    Pools,
     capture::Capture,
     fraud_check,
     kit::testing::{OutsideBench, clock, command},
@@ -296,6 +297,10 @@ fn worker(config: pay::Config, pool: &database::Pool) -> OutsideBench<Pay> {
     let mut fraud = fraud_check::Config::default();
     // The limit of tickets is to be met here, not that of orders in a window.
     fraud.rules.velocity_fingerprint.weight = 0;
-    let step = Pay::new(config, fraud, pool.clone(), clock()).expect("a sound configuration");
+    let pools = Pools {
+        acts: pool.clone(),
+        undos: pool.clone(),
+    };
+    let step = Pay::new(config, fraud, pools, clock()).expect("a sound configuration");
     OutsideBench::new(step, pool.clone(), 64)
 }

@@ -22,11 +22,12 @@ use contract::{
 };
 use database::{Clock, Connection, Pool};
 use diesel_async::{AsyncConnection, TransactionManager};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Works on batches of one local step.
+/// Works on batches of one local step. One per lane.
 pub(crate) struct Local<S> {
-    pub(crate) step: S,
+    pub(crate) step: Arc<S>,
     pub(crate) name: StepName,
     pub(crate) pool: Pool,
     pub(crate) incarnation: Incarnation,

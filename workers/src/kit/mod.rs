@@ -19,4 +19,4 @@ mod worker;
 pub use orders::{ItemView, OrderView, orders};
 pub use step::{Claim, LocalStep, OutsideStep};
 pub use verdict::{OUTPUT_MAX_BYTES, Verdict};
-pub use worker::{Context, Step, run};
+pub use worker::{Context, Pools, Step, run};

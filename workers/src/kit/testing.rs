@@ -88,7 +88,7 @@ impl<S: LocalStep> Bench<S> {
     pub fn new(step: S, pool: Pool) -> Self {
         let local = Local {
             name: step.name(),
-            step,
+            step: Arc::new(step),
             pool,
             incarnation: INCARNATION,
             clock: clock(),

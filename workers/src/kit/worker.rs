@@ -21,13 +21,32 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[derive(Clone)]
 pub struct Context {
     /// PostgreSQL.
-    pub pool: Pool,
+    pub pools: Pools,
     /// RabbitMQ.
     pub bus: Bus,
     /// This life of the database; commands of another are dropped.
     pub incarnation: Incarnation,
     /// The database's clock.
     pub clock: Clock,
+}
+
+/// Connections to PostgreSQL, by what they are for: new work may take all of its own, and a refund still
+/// finds one.
+#[derive(Clone)]
+pub struct Pools {
+    /// For the `do` of every step.
+    pub acts: Pool,
+    /// For undos and probes, and for whatever gives back what was taken.
+    pub undos: Pool,
+}
+
+impl Pools {
+    fn of(&self, kind: StepKind) -> &Pool {
+        match kind {
+            StepKind::Do => &self.acts,
+            StepKind::Undo | StepKind::Probe => &self.undos,
+        }
+    }
 }
 
 type Start =
@@ -51,17 +70,17 @@ impl Step {
     pub fn local(step: impl LocalStep) -> Self {
         let name = step.name();
         let start = move |context: &Context, config: &Config, stop: &CancellationToken| {
-            let local = Arc::new(Local {
-                name: step.name(),
-                step,
-                pool: context.pool.clone(),
-                incarnation: context.incarnation,
-                clock: context.clock.clone(),
-            });
+            let step = Arc::new(step);
             [StepKind::Do, StepKind::Undo].map(|kind| {
+                let local = Local {
+                    name: step.name(),
+                    step: Arc::clone(&step),
+                    pool: context.pools.of(kind).clone(),
+                    incarnation: context.incarnation,
+                    clock: context.clock.clone(),
+                };
                 let lane = lane(&local.name, kind, config);
-                let (bus, stop) = (context.bus.clone(), stop.clone());
-                run_lane(lane, Arc::clone(&local), bus, stop).boxed()
+                run_lane(lane, local, context.bus.clone(), stop.clone()).boxed()
             })
         };
         Self {
@@ -77,19 +96,19 @@ impl Step {
         let start = move |context: &Context, config: &Config, stop: &CancellationToken| {
             let name = step.name();
             let step = Arc::new(step);
-            let ledger = Ledger::start(name.clone(), context.pool.clone(), context.clock.clone());
             [
                 (StepKind::Do, config.permits),
                 (StepKind::Undo, config.undo_permits),
             ]
             .map(|(kind, permits)| {
+                let (pool, clock) = (context.pools.of(kind), &context.clock);
                 let outside = Outside {
                     step: Arc::clone(&step),
                     name: name.clone(),
-                    pool: context.pool.clone(),
+                    pool: pool.clone(),
                     incarnation: context.incarnation,
-                    clock: context.clock.clone(),
-                    ledger: ledger.clone(),
+                    clock: clock.clone(),
+                    ledger: Ledger::start(name.clone(), pool.clone(), clock.clone()),
                     permits: Arc::new(Semaphore::new(permits)),
                     timeout: config.effect_timeout(),
                     running: TaskTracker::new(),
@@ -156,7 +175,7 @@ pub async fn run(
     failure.map_or(Ok(()), Err)
 }
 
-impl<S: LocalStep> Process for Arc<Local<S>> {
+impl<S: LocalStep> Process for Local<S> {
     async fn process(
         &self,
         letters: Vec<Letter<Ticket>>,

@@ -29,7 +29,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Characters of what the outside calls an effect.
 const OUTSIDE_ID_MAX_CHARS: usize = 255;
 
-/// The ledger of one step. Concurrent effects share its statements. Cheap to clone.
+/// The ledger of one step, as one of its lanes writes it. Concurrent effects share its statements. Cheap to
+/// clone.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     step: StepName,

@@ -9,7 +9,7 @@ use crate::{
         Config,
         fingerprint::{self, Answer},
     },
-    kit::metrics::METRICS,
+    kit::{Pools, metrics::METRICS},
 };
 use chrono::{DateTime, Utc};
 use contract::{OrderId, Refusal, StepName};
@@ -33,14 +33,15 @@ pub(super) struct Limiter {
 
 impl Limiter {
     /// Starts the writers; they end when the last clone is dropped.
-    pub(super) fn start(config: Config, pool: Pool, clock: Clock) -> Self {
-        let (config, other) = (Arc::new(config), pool.clone());
+    pub(super) fn start(config: Config, pools: Pools, clock: Clock) -> Self {
+        let config = Arc::new(config);
+        let Pools { acts, undos } = pools;
         let take = move |batch: Vec<Payment>| {
-            let (pool, config, clock) = (pool.clone(), Arc::clone(&config), clock.clone());
+            let (pool, config, clock) = (acts.clone(), Arc::clone(&config), clock.clone());
             async move { take_all(&pool, &config, &clock, batch).await }
         };
         let give_back = move |batch: Vec<OrderId>| {
-            let pool = other.clone();
+            let pool = undos.clone();
             async move { give_back_all(&pool, batch).await }
         };
         Self {

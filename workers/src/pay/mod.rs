@@ -67,11 +67,11 @@ pub use config::Config;
 
 use crate::{
     Error, fraud_check,
-    kit::{Claim, OrderView, OutsideStep, Verdict, orders},
+    kit::{Claim, OrderView, OutsideStep, Pools, Verdict, orders},
     ledger::{Ledger, corrections},
 };
 use contract::{Correctable, OrderId, SagaId, StepKind, StepName, correction::Field};
-use database::{Clock, Connection, Pool};
+use database::{Clock, Connection};
 use flow::{Flow, OutsideIds};
 use limit::Limiter;
 use std::collections::HashMap;
@@ -129,12 +129,12 @@ impl Pay {
     pub fn new(
         config: Config,
         fraud: fraud_check::Config,
-        pool: Pool,
+        pools: Pools,
         clock: Clock,
     ) -> Result<Self, SetupError> {
         Ok(Self {
             client: config.client()?,
-            limiter: Limiter::start(fraud, pool, clock),
+            limiter: Limiter::start(fraud, pools, clock),
             config,
         })
     }

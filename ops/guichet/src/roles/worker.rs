@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use database::Pool;
 use workers::{
-    Step, capture::Capture, fraud_check::FraudCheck, issue::Issue, notify::Notify, pay::Pay,
+    Pools, Step, capture::Capture, fraud_check::FraudCheck, issue::Issue, notify::Notify, pay::Pay,
     reserve::Reserve,
 };
 
@@ -76,12 +77,16 @@ pub(crate) async fn run(file: Option<&Path>, names: &[Name]) -> Result<(), Failu
     let Some(ground) = Ground::open(&process, &config).await? else {
         return Ok(());
     };
+    let pools = Pools {
+        acts: ground.pool.clone(),
+        undos: undo_pool(&config)?,
+    };
     let steps = names
         .iter()
-        .map(|name| step(*name, &config, &ground))
+        .map(|name| step(*name, &config, &ground, &pools))
         .collect::<Result<Vec<_>>>()?;
     let context = workers::Context {
-        pool: ground.pool.clone(),
+        pools,
         bus: ground.bus.clone(),
         incarnation: ground.incarnation,
         clock: ground.clock.clone(),
@@ -93,7 +98,16 @@ pub(crate) async fn run(file: Option<&Path>, names: &[Name]) -> Result<(), Failu
     Ok(ground.finish(process, drain).await?)
 }
 
-fn step(name: Name, config: &Config, ground: &Ground) -> Result<Step> {
+/// Connections that no new work can take.
+fn undo_pool(config: &Config) -> Result<Pool> {
+    let config = database::Config {
+        pool_max: config.worker.undo_pool_max,
+        ..config.database.named("worker undo")
+    };
+    database::pool(&config).context("cannot make the pool of connections for undos")
+}
+
+fn step(name: Name, config: &Config, ground: &Ground, pools: &Pools) -> Result<Step> {
     Ok(match name {
         Name::Reserve => Step::local(Reserve),
         Name::FraudCheck => Step::local(FraudCheck::new(config.fraud.clone())),
@@ -101,7 +115,7 @@ fn step(name: Name, config: &Config, ground: &Ground) -> Result<Step> {
             Pay::new(
                 config.pay.clone(),
                 config.fraud.clone(),
-                ground.pool.clone(),
+                pools.clone(),
                 ground.clock.clone(),
             )
             .context("cannot set up the step pay")?,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Config, Context, Step, run};
+use crate::{Config, Context, Pools, Step, run};
 use bus::{Bus, ReplyDelivery, testing::TestNamespace};
 use contract::Outcome::{Done, Rejected};
 use contract::StepKind::{Do, Undo};
@@ -52,7 +52,10 @@ impl Rig {
         let (stop, bus_stop) = (CancellationToken::new(), CancellationToken::new());
         let bus = Bus::start(self.namespace.config(), incarnation, bus_stop.clone());
         let context = Context {
-            pool: self.shop.database.pool(),
+            pools: Pools {
+                acts: self.shop.database.pool(),
+                undos: self.shop.database.pool(),
+            },
             bus,
             incarnation,
             clock: crate::kit::testing::clock(),
