@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     pub(crate) attention: IntCounter,
     pub(crate) asking: IntGaugeVec,
     pub(crate) oldest_untaken_s: IntGauge,
+    pub(crate) strays: IntCounterVec,
     pub(crate) deadline_near: IntCounterVec,
     pub(crate) breaker_open: IntGaugeVec,
     pub(crate) breaker_openings: IntCounterVec,
@@ -91,6 +92,11 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "guichet_sagas_oldest_untaken_seconds",
         "For how long a saga of this process has asked for a person without anybody's having taken it on: \
          the longest; 0 when there is none",
+    ),
+    strays: metrics::counters(
+        "guichet_saga_signals_stray_total",
+        "Signals that nobody applies, by why: there is no such saga, or it has ended",
+        &["why"],
     ),
     deadline_near: metrics::counters(
         "guichet_saga_deadline_near_total",

@@ -5,9 +5,10 @@
 //! saga waits for it (it stays open until then), twice (its id is its own: the second one is none), or
 //! too late (it is marked as applied and changes nothing).
 
+use crate::metrics::METRICS;
 use contract::{SagaId, StepName};
 use database::Connection;
-use diesel::sql_types::{Array, Jsonb, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use saga::{Action, Input, SignalKind, State};
 use serde_json::{Value, json};
@@ -157,35 +158,42 @@ pub(crate) fn input(kind: i16, step: u8, says: Option<&Value>) -> Option<Input> 
     }
 }
 
+/// What [`InsertSignals`] returns.
+type Row = (Uuid, Uuid, Option<Uuid>, Option<i16>, Option<i16>);
+
 database::statement! {
     /// Writes signals of sagas that have not ended; returns those written (signal, saga, its trace,
-    /// shard, state). What a provider says of a payment that nobody waits for is no signal: every good
-    /// order would cost one.
+    /// shard, state), and those whose saga there is not (without the rest), of which none is written. What a
+    /// provider says of a payment that nobody waits for is no signal: every good order would cost one.
     struct InsertSignals {
         ids: Vec<Uuid> => Array<SqlUuid>,
         sagas: Vec<Uuid> => Array<SqlUuid>,
         kinds: Vec<i16> => Array<SmallInt>,
         steps: Vec<String> => Array<Text>,
         payloads: Vec<Value> => Array<Jsonb>,
-    } -> (SqlUuid, SqlUuid, SqlUuid, SmallInt, SmallInt) =
+    } -> (SqlUuid, SqlUuid, Nullable<SqlUuid>, Nullable<SmallInt>, Nullable<SmallInt>) =
     "WITH given AS (
-       SELECT n.id, n.kind, n.step, n.payload, s.id AS saga_id, s.trace_id, s.shard, s.state
+       SELECT n.id, n.kind, n.step, n.payload, n.saga AS saga_id, s.trace_id, s.shard, s.state,
+              s.id IS NULL AS stray
        FROM unnest({ids}, {sagas}, {kinds}, {steps}, {payloads}) AS n(id, saga, kind, step, payload)
-       JOIN sagas s ON s.id = n.saga
-       WHERE NOT s.ended
-         AND (n.kind <> 2 OR s.waiting_since IS NOT NULL
-                             AND s.step = (SELECT number FROM steps WHERE name = n.step))
+       LEFT JOIN sagas s ON s.id = n.saga
+       WHERE s.id IS NULL
+          OR NOT s.ended
+             AND (n.kind <> 2 OR s.waiting_since IS NOT NULL
+                                 AND s.step = (SELECT number FROM steps WHERE name = n.step))
      ), written AS (
        INSERT INTO signals (id, saga_id, shard, kind, step, payload)
-       SELECT id, saga_id, shard, kind, step, payload FROM given ORDER BY id
+       SELECT id, saga_id, shard, kind, step, payload FROM given WHERE NOT stray ORDER BY id
        ON CONFLICT (id) DO NOTHING
        RETURNING id
      )
-     SELECT id, saga_id, trace_id, shard, state FROM given JOIN written USING (id)"
+     SELECT g.id, g.saga_id, g.trace_id, g.shard, g.state
+     FROM given g LEFT JOIN written w ON w.id = g.id WHERE g.stray OR w.id IS NOT NULL"
 }
 
 /// Writes signals in the caller's transaction. Returns the sagas that were told something new; one
-/// that has ended, or that is not there, is told nothing. Once it is committed, hand the result to
+/// that has ended is told nothing. Of one that is not there (the payment provider tells of an order that a
+/// restore has lost) nothing is kept that somebody would look at for ever: it is counted, and said. Once it is committed, hand the result to
 /// [`crate::Client::nudge`], or leave it: the owner finds the rows within seconds.
 ///
 /// # Errors
@@ -252,15 +260,45 @@ pub async fn signal(
     if insert.ids.is_empty() {
         return Ok(Vec::new());
     }
-    let told: Vec<(Uuid, Uuid, Uuid, i16, i16)> = insert.load(connection).await?;
-    Ok(told
+    let rows: Vec<Row> = insert.load(connection).await?;
+    let told = rows
         .into_iter()
-        .map(|(signal, saga, trace_id, shard, state)| Told {
-            signal,
-            saga: SagaId(saga),
-            shard,
-            trace_id: trace_id.as_u128(),
-            waits: state == State::Waiting as i16,
-        })
-        .collect())
+        .filter_map(|(signal, saga, trace_id, shard, state)| {
+            let (Some(trace_id), Some(shard)) = (trace_id, shard) else {
+                stray(signal, SagaId(saga), Stray::NoSuchSaga);
+                return None;
+            };
+            Some(Told {
+                signal,
+                saga: SagaId(saga),
+                shard,
+                trace_id: trace_id.as_u128(),
+                waits: state == Some(State::Waiting as i16),
+            })
+        });
+    Ok(told.collect())
+}
+
+/// Why nobody applies a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stray {
+    /// There is no such saga.
+    NoSuchSaga,
+    /// It has ended, and nobody knew what the signal says.
+    Ended,
+}
+
+impl Stray {
+    fn name(self) -> &'static str {
+        match self {
+            Self::NoSuchSaga => "no_such_saga",
+            Self::Ended => "saga_ended",
+        }
+    }
+}
+
+/// Counts a signal that nobody applies, and says so, once.
+pub(crate) fn stray(signal: Uuid, saga: SagaId, why: Stray) {
+    METRICS.strays.with_label_values(&[why.name()]).inc();
+    tracing::warn!(saga_id = %saga, %signal, why = why.name(), "a signal is for nobody");
 }

@@ -313,3 +313,50 @@ async fn each_role_counts_measures_and_shows_what_is_in_flight() {
     }
     world.close().await;
 }
+
+/// How many ask for a person, as the orchestrator's metrics tell, and for how long at the longest.
+async fn asking(world: &Processes, taken: &str, age: &str) -> (f64, f64) {
+    let metrics = world.metrics(Name::Orchestrator).await;
+    let series = format!("guichet_sagas_asking{{age=\"{age}\",taken=\"{taken}\"}}");
+    let oldest = "guichet_sagas_oldest_untaken_seconds";
+    (
+        metrics.get(&series).copied().unwrap_or(-1.0),
+        metrics.get(oldest).copied().unwrap_or(-1.0),
+    )
+}
+
+#[tokio::test]
+async fn who_asks_for_a_person_is_counted_by_its_age_and_whether_somebody_has_it() {
+    let world = Processes::start().await;
+    let waits = Wish::of(DIVING_A, 1).paid_with("pm_card_authenticationRequired");
+    let placed = world.shop.place(&waits).await;
+    world.shop.until_status(&placed, "action_required").await;
+    until("nobody asks", async || {
+        (asking(&world, "no", "4h").await == (0.0, 0.0)).then_some(())
+    })
+    .await;
+    // It has asked for two hours, by the row.
+    world
+        .judge
+        .execute(&format!(
+            "UPDATE sagas SET flags = flags | 4, flagged_at = now() - interval '2 hours'
+             WHERE id = '{}'",
+            placed.id
+        ))
+        .await;
+    let (_, oldest) = until("one asks", async || {
+        let asking = asking(&world, "no", "4h").await;
+        (asking.0 > 0.0).then_some(asking)
+    })
+    .await;
+    assert!((7_200.0..7_300.0).contains(&oldest), "{oldest}");
+    let mut connection = world.ground.database.connection().await;
+    let taken = engine::attention::take(&mut connection, placed.id.into(), "ann", "case 12").await;
+    assert!(taken.expect("written"));
+    until("it is taken", async || {
+        let (untaken, oldest) = asking(&world, "no", "4h").await;
+        let (taken, _) = asking(&world, "yes", "4h").await;
+        ((untaken, taken, oldest) == (0.0, 1.0, 0.0)).then_some(())
+    })
+    .await;
+}

@@ -7,10 +7,11 @@ use crate::{
     metrics::METRICS,
     owner::SLEEPS_MS,
     release::is_release,
+    signal::{Stray, stray},
     store::{
         lease::{Acquire, MakePartitions, Release, Renew, SignOff},
         row::{CountAsleep, LiveIds, ReadLive, WaitingBy},
-        signal::{ForgetSignals, LookAround, MarkApplied},
+        signal::{ForgetSignals, LookAround, MarkApplied, SettleStrays},
     },
     withdrawal,
 };
@@ -39,6 +40,10 @@ const MONTHS_AHEAD: i32 = 3;
 const SIGNAL_DAYS: i32 = 7;
 /// Sagas of a withdrawn definition that are ended in one round.
 const WITHDRAWN_MAX: usize = 2_000;
+/// Hours after which an open signal is settled whose saga is not there, or has ended.
+const STRAY_HOURS: i32 = 24;
+/// So many in one minute.
+const STRAYS_MAX: i32 = 1_000;
 /// Old signals deleted in one hour.
 const FORGET_MAX: i32 = 100_000;
 
@@ -81,6 +86,8 @@ impl Orchestrator {
         if round % SCAN_ROUNDS == SCAN_ROUNDS - 1 {
             let scanned = self.scan().await;
             self.report("the scan of live sagas", scanned);
+            let settled = self.settle_strays().await;
+            self.report("settling signals for nobody", settled);
         }
         // What is to be ended must not sleep before that.
         if all_looked_at {
@@ -386,6 +393,26 @@ impl Orchestrator {
         };
         let asleep: Vec<(i16, i32)> = count.load(connection).await?;
         self.owner.counted_asleep(&shards, asleep);
+        Ok(())
+    }
+
+    /// Signals that nobody can apply are not read for ever.
+    async fn settle_strays(&self) -> Result<(), Error> {
+        let mut connection = self.parts.pool.get().await?;
+        let settle = SettleStrays {
+            shards: self.owner.shards(),
+            hours: STRAY_HOURS,
+            most: STRAYS_MAX,
+        };
+        let strays: Vec<(Uuid, Uuid, bool)> = settle.load(&mut connection).await?;
+        for (signal, saga, ended) in strays {
+            let why = if ended {
+                Stray::Ended
+            } else {
+                Stray::NoSuchSaga
+            };
+            stray(signal, SagaId(saga), why);
+        }
         Ok(())
     }
 

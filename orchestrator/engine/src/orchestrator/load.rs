@@ -23,8 +23,9 @@ impl Found {
         self.rows.contains_key(&id)
     }
 
+    /// Whether it has ended; not if it is not there.
     pub(super) fn is_over(&self, id: SagaId) -> bool {
-        self.rows.get(&id).copied().unwrap_or(true)
+        self.rows.get(&id).copied().unwrap_or(false)
     }
 
     pub(super) fn into_ids(self) -> Vec<SagaId> {

@@ -1,7 +1,9 @@
 //! Signals and new sagas that this process may not know of.
 
 use crate::owner::SLEEPS_MS;
-use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
 /// Signals of one look; the rest comes with the next.
@@ -52,6 +54,30 @@ database::statement! {
     } -> Integer =
     "DELETE FROM signals WHERE id IN (
        SELECT id FROM signals WHERE applied_at < now() - {days} * interval '1 day' LIMIT {most})"
+}
+
+database::statement! {
+    /// Settles what nobody can apply any more: what has been open for so long, and its saga is not there, or
+    /// has ended without anybody's knowing what the signal says. The row says why. Returns them: signal,
+    /// saga, whether that is there.
+    pub(crate) struct SettleStrays {
+        shards: Vec<i16> => Array<SmallInt>,
+        hours: i32 => Integer,
+        most: i32 => Integer,
+    } -> (SqlUuid, SqlUuid, Bool) =
+    "WITH stray AS (
+       SELECT s.id, a.id IS NOT NULL AS ended
+       FROM signals s LEFT JOIN sagas a ON a.id = s.saga_id
+       WHERE s.shard = ANY ({shards}) AND s.applied_at IS NULL
+         AND s.created_at < now() - {hours} * interval '1 hour' AND (a.id IS NULL OR a.ended)
+       ORDER BY s.id LIMIT {most}
+     )
+     UPDATE signals s
+     SET applied_at = clock_timestamp(),
+         payload = s.payload || jsonb_build_object('stray',
+           CASE WHEN t.ended THEN 'saga_ended' ELSE 'no_such_saga' END)
+     FROM stray t WHERE s.id = t.id AND s.applied_at IS NULL
+     RETURNING s.id, s.saga_id, t.ended"
 }
 
 database::statement! {

@@ -20,7 +20,7 @@ use tracing_subscriber::{
 
 /// A line's fields; `message` and `level` are among them.
 #[derive(Clone, Debug, Default)]
-struct Line(BTreeMap<&'static str, String>);
+pub(crate) struct Line(pub(crate) BTreeMap<&'static str, String>);
 
 impl Visit for Line {
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -33,7 +33,7 @@ impl Visit for Line {
 }
 
 /// All lines of this process, of every test in it.
-static LINES: LazyLock<Arc<Mutex<Vec<Line>>>> = LazyLock::new(|| {
+pub(crate) static LINES: LazyLock<Arc<Mutex<Vec<Line>>>> = LazyLock::new(|| {
     let lines = Arc::default();
     tracing_subscriber::registry()
         .with(Keep(Arc::clone(&lines)).with_filter(LevelFilter::INFO))
@@ -53,7 +53,7 @@ impl<S: Subscriber> Layer<S> for Keep {
 }
 
 /// Waits for lines about a saga that begin with `message`.
-async fn said(saga: SagaId, message: &str) -> Vec<Line> {
+pub(crate) async fn said(saga: SagaId, message: &str) -> Vec<Line> {
     let saga = saga.to_string();
     eventually(message, async || {
         let lines = LINES.lock().expect("no panic holds it");

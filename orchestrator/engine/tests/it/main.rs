@@ -6,4 +6,5 @@ mod held;
 mod logs;
 mod outdated;
 mod pause;
+mod strays;
 mod world;
