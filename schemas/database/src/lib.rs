@@ -3,7 +3,8 @@
 //!
 //! A transaction is diesel-async's: `connection.transaction(async |connection| …)`. Never drop that
 //! future half-way (no `select!`, no `timeout` around it): the transaction would stay open until the
-//! pool discards the connection. The server's statement time-out bounds it.
+//! pool discards the connection. The server's statement time-out bounds it, and where the line falls silent
+//! the connection's own: it fails, and so does what is under way on it.
 //!
 //! This crate knows no table but those of the migrations it carries as text, and the row that says which
 //! [`incarnation`] of the database this is; whoever uses it owns his SQL.
@@ -12,6 +13,7 @@ pub mod clock;
 mod config;
 mod error;
 mod incarnation;
+mod line;
 mod migrations;
 mod pool;
 mod statement;

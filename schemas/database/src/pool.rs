@@ -1,11 +1,11 @@
 //! Connections. The pool is set so that taking one costs no round trip: diesel-async's default
 //! asks `SELECT 1` each time.
 
-use crate::{Config, Error};
+use crate::{Config, Error, line};
 use deadpool::managed::{QueueMode, Timeouts};
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{
-    AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
+    AsyncPgConnection, SimpleAsyncConnection,
     pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod},
 };
 use std::time::Duration;
@@ -22,6 +22,9 @@ const UNANSWERED_MAX: u32 = 4;
 /// For how many seconds what we send may stay without the other side's kernel having it.
 const UNRECEIVED_MAX_S: u32 = 20;
 
+/// How much longer than a statement may run its answer may take.
+const ON_THE_WAY: Duration = Duration::from_secs(5);
+
 /// Characters of the name under which the server shows a connection; it cuts longer ones itself.
 const NAME_MAX_CHARS: usize = 60;
 
@@ -36,12 +39,12 @@ pub type Pool = diesel_async::pooled_connection::deadpool::Pool<AsyncPgConnectio
 /// # Errors
 /// The pool's own settings are contradictory (never with a [`Config`]).
 pub fn pool(config: &Config) -> Result<Pool, Error> {
-    let (session, wait) = (session_settings(config), wait(config));
+    let (session, wait, silence) = (session_settings(config), wait(config), silence(config));
     let mut manager = ManagerConfig::default();
     manager.recycling_method = RecyclingMethod::Fast;
     manager.custom_setup = Box::new(move |url| {
         let (url, session) = (url.to_owned(), session.clone());
-        Box::pin(async move { establish(&url, &session).await })
+        Box::pin(async move { establish(&url, &session, silence).await })
     });
     Pool::builder(AsyncDieselConnectionManager::new_with_config(
         &config.url,
@@ -65,7 +68,7 @@ pub fn pool(config: &Config) -> Result<Pool, Error> {
 /// PostgreSQL cannot be reached, does not answer within [`Config::wait_timeout_ms`], or refuses.
 pub async fn connect(config: &Config) -> Result<Connection, Error> {
     let session = session_settings(config);
-    let connecting = establish(&config.url, &session);
+    let connecting = establish(&config.url, &session, silence(config));
     tokio::time::timeout(wait(config), connecting)
         .await
         .unwrap_or_else(|_| Err(ConnectionError::BadConnection("no answer in time".into())))
@@ -76,8 +79,17 @@ fn wait(config: &Config) -> Duration {
     Duration::from_millis(config.wait_timeout_ms)
 }
 
-async fn establish(url: &str, session: &str) -> ConnectionResult<AsyncPgConnection> {
-    let mut connection = AsyncPgConnection::establish(&heedful(url)).await?;
+/// For how long a connection that owes an answer may say nothing: longer than the server lets a statement run.
+fn silence(config: &Config) -> Duration {
+    Duration::from_millis(config.statement_timeout_ms) + ON_THE_WAY
+}
+
+async fn establish(
+    url: &str,
+    session: &str,
+    silence: Duration,
+) -> ConnectionResult<AsyncPgConnection> {
+    let mut connection = line::establish(&heedful(url), silence).await?;
     connection
         .batch_execute(session)
         .await

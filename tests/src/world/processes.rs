@@ -77,9 +77,13 @@ impl Processes {
         Self::prepare(settings).await.run(&[]).await
     }
 
-    /// The same, with some of the roles reaching the database through a proxy.
-    pub async fn start_behind(lines: &[(Name, &TcpProxy)]) -> Self {
-        let processes = Self::prepare(Settings::default()).await;
+    /// The same, with some of the roles reaching the database through a proxy, and some of the configuration
+    /// of all of them replaced: variable, value.
+    pub async fn start_behind(lines: &[(Name, &TcpProxy)], of_all: &[(&str, String)]) -> Self {
+        let mut processes = Self::prepare(Settings::default()).await;
+        let of_all = of_all.iter();
+        let of_all = of_all.map(|(key, value)| ((*key).to_owned(), value.clone()));
+        processes.environment.extend(of_all);
         let url = processes.ground.database.url();
         let through =
             |(name, line): &(Name, &TcpProxy)| (*name, "GUICHET_DATABASE_URL", line.through(&url));

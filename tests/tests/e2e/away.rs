@@ -93,33 +93,56 @@ async fn nothing_that_is_told_while_the_broker_is_away_is_lost() {
     world.close().await;
 }
 
+/// How a connection that has fallen silent ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is closed.
+    Closed,
+    /// Not at all: whoever waits for an answer has to give it up.
+    Never,
+}
+
 /// The database has committed, and the role that asked for it never hears so: the connection falls silent
-/// with the commit, and is closed once the others have seen what it did.
-async fn unheard(line: &TcpProxy, committed: impl AsyncFn() -> Option<()>) {
+/// with the commit, and ends, if it does, once the others have seen what it did.
+async fn unheard(line: &TcpProxy, end: End, committed: impl AsyncFn() -> Option<()>) {
     until("it is committed", committed).await;
     line.lose_no_answer();
-    line.cut();
+    if end == End::Closed {
+        line.cut();
+    }
 }
 
 #[tokio::test]
 async fn a_commit_of_which_nothing_is_heard_is_read_back_by_each_role() {
+    read_back_by_each_role(End::Closed).await;
+}
+
+/// The line takes what is said and passes nothing back, for ever.
+#[tokio::test]
+async fn a_commit_on_a_line_that_falls_silent_is_read_back_by_each_role() {
+    read_back_by_each_role(End::Never).await;
+}
+
+async fn read_back_by_each_role(end: End) {
     let server = std::env::var("GUICHET_DATABASE_URL").expect("GUICHET_DATABASE_URL is set");
     let [gateway, worker, orchestrator] = [
         TcpProxy::to(&server).await,
         TcpProxy::to(&server).await,
         TcpProxy::to(&server).await,
     ];
-    let world = Processes::start_behind(&[
+    let lines = [
         (Name::Gateway, &gateway),
         (Name::Worker, &worker),
         (Name::Orchestrator, &orchestrator),
-    ])
-    .await;
+    ];
+    // Whoever hears nothing waits for as long as a statement may take, and a little longer.
+    let patience = ("GUICHET_DATABASE_STATEMENT_TIMEOUT_MS", "3000".to_owned());
+    let world = Processes::start_behind(&lines, &[patience]).await;
 
     // The gateway's intake: the order is there, and its customer learns of it, now or with the same key.
     let wish = Wish::of(DIVING_A, 1);
     gateway.lose_answer_to(b"COMMIT");
-    let intake = unheard(&gateway, async || {
+    let intake = unheard(&gateway, end, async || {
         (!world.judge.orders().await.is_empty()).then_some(())
     });
     let (_, ()) = tokio::join!(world.shop.try_place(&wish), intake);
@@ -136,7 +159,7 @@ async fn a_commit_of_which_nothing_is_heard_is_read_back_by_each_role() {
     // A worker's batch: what it did is in the ledger, and is not done again.
     worker.lose_answer_to(b"COMMIT");
     let second = world.shop.place(&Wish::of(DIVING_A, 1)).await;
-    unheard(&worker, async || {
+    unheard(&worker, end, async || {
         let reserve = world.judge.effect(second.id, &StepName::RESERVE).await?;
         (reserve.stands == Stands::Done).then_some(())
     })
@@ -160,7 +183,7 @@ async fn a_commit_of_which_nothing_is_heard_is_read_back_by_each_role() {
     })
     .await;
     orchestrator.lose_answer_to(third.id.0.as_bytes());
-    unheard(&orchestrator, async || {
+    unheard(&orchestrator, end, async || {
         let saga = world.judge.saga(third.id).await;
         let paid = |moment: &engine::view::Moment| {
             moment.step == Some(StepName::PAY) && moment.input == "reply"

@@ -111,7 +111,8 @@ async fn a_role_without_its_database_is_not_ready_until_it_is_back() {
         (Name::Worker, TcpProxy::to(&server).await),
         (Name::Orchestrator, TcpProxy::to(&server).await),
     ];
-    let world = Processes::start_behind(&lines.each_ref().map(|(role, line)| (*role, line))).await;
+    let world =
+        Processes::start_behind(&lines.each_ref().map(|(role, line)| (*role, line)), &[]).await;
     let (_, report) = world.readyz(Name::Gateway).await.expect("it answers");
     for check in ["bus", "catalogue", "database", "http"] {
         assert_eq!(report["checks"][check]["ready"], true, "{report}");
@@ -155,7 +156,7 @@ async fn what_is_tried_again_for_want_of_a_database_is_counted() {
         (Name::Worker, &worker),
         (Name::Orchestrator, &orchestrator),
     ];
-    let world = Processes::start_behind(&lines).await;
+    let world = Processes::start_behind(&lines, &[]).await;
     let again = async |role: Name, series: &str| {
         until(&format!("{role:?} counts {series}"), async || {
             (counted(&world, role, series).await > 0.0).then_some(())

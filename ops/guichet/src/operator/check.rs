@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::anyhow;
 use inspector::check;
 
-use super::intervention::{connect, refused};
+use super::intervention::{connect_for, refused};
 use crate::{
     failure::Failure,
     output::{self, Format},
@@ -13,7 +13,8 @@ use crate::{
 
 /// Asks the live database whether each promise holds; only reads. Fails with the offending rows.
 pub(crate) async fn run(file: Option<&Path>, format: Format) -> Result<(), Failure> {
-    let mut connection = connect(file, "check").await?;
+    let patience = Some(u64::from(check::TIMEOUT_MS));
+    let mut connection = connect_for(file, "check", patience).await?;
     let report = check::run(&mut connection).await.map_err(refused)?;
     match format {
         Format::Table => print(&report)?,

@@ -25,7 +25,19 @@ pub(crate) async fn connect(
     file: Option<&Path>,
     name: &str,
 ) -> Result<database::Connection, Failure> {
-    let database = config::load(file, &ON_DATABASE)?.database.named(name);
+    connect_for(file, name, None).await
+}
+
+/// The same, for statements that may take so long.
+pub(crate) async fn connect_for(
+    file: Option<&Path>,
+    name: &str,
+    statement_timeout_ms: Option<u64>,
+) -> Result<database::Connection, Failure> {
+    let mut database = config::load(file, &ON_DATABASE)?.database.named(name);
+    if let Some(longer) = statement_timeout_ms {
+        database.statement_timeout_ms = longer;
+    }
     let connection = database::connect(&database)
         .await
         .context("cannot reach the database")?;

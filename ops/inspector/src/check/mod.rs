@@ -32,8 +32,8 @@ pub const AUDIT_CHAIN: Statement = Statement {
     says: "Each row of the audit log follows from the one before.",
 };
 
-/// How long one query may take.
-const TIMEOUT_MS: u32 = 600_000;
+/// How long one query may take; the connection has to bear with it.
+pub const TIMEOUT_MS: u32 = 600_000;
 
 /// What must be true.
 #[derive(Clone, Copy, Debug)]
