@@ -16,6 +16,7 @@ mod incarnation;
 mod line;
 mod migrations;
 mod pool;
+mod session;
 mod statement;
 pub mod testing;
 

@@ -1,7 +1,7 @@
 //! Connections. The pool is set so that taking one costs no round trip: diesel-async's default
 //! asks `SELECT 1` each time.
 
-use crate::{Config, Error, line};
+use crate::{Config, Error, line, session::settings};
 use deadpool::managed::{QueueMode, Timeouts};
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{
@@ -9,9 +9,6 @@ use diesel_async::{
     pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod},
 };
 use std::time::Duration;
-
-/// How long the server lets a transaction stand idle before it ends the session.
-const IDLE_IN_TRANSACTION_MS: u64 = 30_000;
 
 /// After how many seconds of silence a server is asked whether it is still there, how often, and how
 /// many times in vain.
@@ -25,9 +22,6 @@ const UNRECEIVED_MAX_S: u32 = 20;
 /// How much longer than a statement may run its answer may take.
 const ON_THE_WAY: Duration = Duration::from_secs(5);
 
-/// Characters of the name under which the server shows a connection; it cuts longer ones itself.
-const NAME_MAX_CHARS: usize = 60;
-
 /// One connection to PostgreSQL.
 pub type Connection = AsyncPgConnection;
 
@@ -39,7 +33,7 @@ pub type Pool = diesel_async::pooled_connection::deadpool::Pool<AsyncPgConnectio
 /// # Errors
 /// The pool's own settings are contradictory (never with a [`Config`]).
 pub fn pool(config: &Config) -> Result<Pool, Error> {
-    let (session, wait, silence) = (session_settings(config), wait(config), silence(config));
+    let (session, wait, silence) = (settings(config), wait(config), silence(config));
     let mut manager = ManagerConfig::default();
     manager.recycling_method = RecyclingMethod::Fast;
     manager.custom_setup = Box::new(move |url| {
@@ -67,7 +61,7 @@ pub fn pool(config: &Config) -> Result<Pool, Error> {
 /// # Errors
 /// PostgreSQL cannot be reached, does not answer within [`Config::wait_timeout_ms`], or refuses.
 pub async fn connect(config: &Config) -> Result<Connection, Error> {
-    let session = session_settings(config);
+    let session = settings(config);
     let connecting = establish(&config.url, &session, silence(config));
     tokio::time::timeout(wait(config), connecting)
         .await
@@ -121,24 +115,6 @@ pub(crate) fn heedful(url: &str) -> String {
         }
     }
     heedful
-}
-
-/// Statements are planned once and keep their plan. Planned while a table is still empty, one would
-/// read the whole table for ever, so reading by a key is preferred from the start. (Where there is no
-/// key the whole table is read all the same, at a pretended cost that must not start the JIT.)
-fn session_settings(config: &Config) -> String {
-    let name: String = config
-        .application_name
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || "-_. ".contains(*c))
-        .take(NAME_MAX_CHARS)
-        .collect();
-    format!(
-        "SET application_name = '{name}'; SET statement_timeout = {}; \
-         SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}; SET timezone = 'UTC'; \
-         SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off",
-        config.statement_timeout_ms
-    )
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod crowd;
 mod duplicates;
 mod ends;
 mod kills;
+mod language;
 mod migrate;
 mod near;
 mod outage;

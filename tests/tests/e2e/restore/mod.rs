@@ -1,7 +1,7 @@
 //! PostgreSQL is brought back to an earlier point, while the broker and the payment provider are ahead of
 //! it. What an operator types is read from the runbook, and typed.
 
-mod server;
+pub(crate) mod server;
 
 use contract::{StepKind, StepName};
 use database::testing::TestDatabase;

@@ -31,12 +31,19 @@ pub(crate) struct Server {
     port: u16,
     password: String,
     user: Option<User>,
+    /// In which it says what goes wrong.
+    language: &'static str,
     running: Option<Child>,
 }
 
 impl Server {
     /// A new one, started.
     pub(crate) async fn create() -> Self {
+        Self::create_speaking("en").await
+    }
+
+    /// The same, that says in this language what goes wrong.
+    pub(crate) async fn create_speaking(language: &'static str) -> Self {
         let root = Uid::effective().is_root();
         let user = root.then(|| User::from_name("postgres").expect("readable"));
         let folder = std::env::temp_dir().join(format!("guichet-restore-{}", uuid::Uuid::now_v7()));
@@ -48,6 +55,7 @@ impl Server {
             port: free_port(),
             password: uuid::Uuid::now_v7().to_string(),
             user: user.map(|user| user.expect("its Debian package has made one")),
+            language,
             running: None,
         };
         server.make(&server.folder);
@@ -154,6 +162,7 @@ impl Server {
             port,
             password: self.password.clone(),
             user,
+            language: self.language,
             running: None,
         };
         clone.make(&clone.folder);
@@ -216,6 +225,7 @@ impl Server {
             ("PATH", "/usr/bin:/bin"),
             ("LC_ALL", "C.UTF-8"),
             ("TZ", "UTC"),
+            ("LANGUAGE", self.language),
         ]);
         setpriv
     }
