@@ -17,16 +17,25 @@
 use crate::{Connection, Error};
 use diesel::{
     OptionalExtension,
-    sql_types::{BigInt, Nullable, Text},
+    sql_types::{BigInt, Bool, Nullable, Text},
 };
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 
 /// Looks before it is given up: one to find no number, and one to find the number of whoever was quicker.
 const LOOKS: u32 = 4;
 
+/// How long a connection of an earlier life may take to end.
+const GONE_WITHIN_MS: u32 = 2_000;
+
 /// 64 bits by chance: the digits of two UUIDs, without those that say which kind of UUID they are.
 const CHANCE: &str = "('x' || translate(left(gen_random_uuid()::text, 13), '-', '')
   || right(gen_random_uuid()::text, 4))::bit(64)::bigint";
+
+/// Where the database is.
+const HERE: &str = "here AS (
+  SELECT concat_ws('/', s.system_identifier,
+           ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint, d.oid) AS place
+  FROM pg_control_system() s, pg_database d WHERE d.datname = current_database())";
 
 #[derive(diesel::QueryableByName)]
 struct Found {
@@ -34,6 +43,15 @@ struct Found {
     place: String,
     #[diesel(sql_type = Nullable<BigInt>)]
     number: Option<i64>,
+}
+
+/// What is noted, and whether it is of the place where the database is now.
+#[derive(diesel::QueryableByName)]
+pub(crate) struct Standing {
+    #[diesel(sql_type = BigInt)]
+    pub(crate) number: i64,
+    #[diesel(sql_type = Bool)]
+    pub(crate) here: bool,
 }
 
 #[derive(diesel::QueryableByName)]
@@ -59,7 +77,7 @@ pub async fn incarnation(connection: &mut Connection) -> Result<u64, Error> {
 }
 
 /// The number as it stands, without looking whether the database goes on elsewhere since, and without drawing
-/// one; `None` where nobody ever began. For those who are at work already.
+/// one; `None` where nobody ever began.
 ///
 /// # Errors
 /// As [`incarnation`].
@@ -71,31 +89,54 @@ pub async fn present_incarnation(connection: &mut Connection) -> Result<Option<u
     Ok(number.map(|row| row.number.cast_unsigned()))
 }
 
-/// Draws another number: from now on this is another life, whatever the place says.
+/// Draws another number: from now on this is another life, whatever the place says. Nothing is written any more
+/// by processes that began before: their connections are ended, and whether a new one is let in
+/// ([`crate::Life`]) is seen once this is committed.
 ///
 /// # Errors
 /// As [`incarnation`].
 pub async fn renew_incarnation(connection: &mut Connection) -> Result<u64, Error> {
     incarnation(connection).await?; // there is a row
-    let sql = format!(
-        "UPDATE incarnation SET number = {CHANCE}, since = clock_timestamp() RETURNING number"
-    );
-    let row: Number = diesel::sql_query(sql).get_result(connection).await?;
-    Ok(row.number.cast_unsigned())
+    connection
+        .transaction(async |connection| {
+            let alone = "LOCK TABLE incarnation IN ACCESS EXCLUSIVE MODE";
+            connection.batch_execute(alone).await?;
+            connection.batch_execute(&end_connections()).await?;
+            let sql = format!(
+                "UPDATE incarnation SET number = {CHANCE}, since = clock_timestamp() RETURNING number"
+            );
+            let row: Number = diesel::sql_query(sql).get_result(connection).await?;
+            Ok(row.number.cast_unsigned())
+        })
+        .await
+}
+
+/// Ends those of every process of ours, as far as this role may.
+fn end_connections() -> String {
+    format!(
+        "SELECT pg_terminate_backend(pid, {GONE_WITHIN_MS}) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()
+           AND application_name LIKE 'guichet %' AND pg_has_role(usesysid, 'USAGE')"
+    )
 }
 
 async fn look(connection: &mut Connection) -> Result<Found, Error> {
-    let found = diesel::sql_query(
-        "WITH here AS (
-           SELECT concat_ws('/', s.system_identifier,
-                    ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint,
-                    d.oid) AS place
-           FROM pg_control_system() s, pg_database d WHERE d.datname = current_database())
-         SELECT here.place, i.number FROM here LEFT JOIN incarnation i ON i.place = here.place",
-    )
-    .get_result(connection)
-    .await?;
-    Ok(found)
+    let sql = format!(
+        "WITH {HERE}
+         SELECT here.place, i.number FROM here LEFT JOIN incarnation i ON i.place = here.place"
+    );
+    Ok(diesel::sql_query(sql).get_result(connection).await?)
+}
+
+/// What is noted, if anything is; draws nothing.
+pub(crate) async fn standing(connection: &mut Connection) -> Result<Option<Standing>, Error> {
+    let sql = format!(
+        "WITH {HERE} SELECT i.number, i.place = here.place AS here FROM here, incarnation i"
+    );
+    Ok(diesel::sql_query(sql)
+        .get_result(connection)
+        .await
+        .optional()?)
 }
 
 /// The first number is what earlier versions of this program, which may still be at work, make of the

@@ -13,6 +13,7 @@ pub mod clock;
 mod config;
 mod error;
 mod incarnation;
+mod life;
 mod line;
 mod migrations;
 mod pool;
@@ -24,8 +25,9 @@ pub use clock::Clock;
 pub use config::Config;
 pub use error::{Error, is_transient};
 pub use incarnation::{incarnation, present_incarnation, renew_incarnation};
+pub use life::{Life, Other};
 pub use migrations::migrate;
-pub use pool::{Connection, Pool, connect, pool};
+pub use pool::{Connection, Pool, connect, pool, pool_of};
 #[doc(hidden)]
 pub use statement::{Piece, pieces};
 

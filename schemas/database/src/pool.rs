@@ -1,8 +1,8 @@
 //! Connections. The pool is set so that taking one costs no round trip: diesel-async's default
 //! asks `SELECT 1` each time.
 
-use crate::{Config, Error, line, session::settings};
-use deadpool::managed::{QueueMode, Timeouts};
+use crate::{Config, Error, Life, line, session::settings};
+use deadpool::managed::{Hook, HookError, QueueMode, Timeouts};
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{
     AsyncPgConnection, SimpleAsyncConnection,
@@ -33,12 +33,24 @@ pub type Pool = diesel_async::pooled_connection::deadpool::Pool<AsyncPgConnectio
 /// # Errors
 /// The pool's own settings are contradictory (never with a [`Config`]).
 pub fn pool(config: &Config) -> Result<Pool, Error> {
+    pool_of(config, &Life::default())
+}
+
+/// The same, whose connections are to this life of the database only.
+///
+/// # Errors
+/// As [`pool`].
+pub fn pool_of(config: &Config, life: &Life) -> Result<Pool, Error> {
     let (session, wait, silence) = (settings(config), wait(config), silence(config));
+    let (admitting, goes_on) = (life.clone(), life.clone());
     let mut manager = ManagerConfig::default();
     manager.recycling_method = RecyclingMethod::Fast;
     manager.custom_setup = Box::new(move |url| {
-        let (url, session) = (url.to_owned(), session.clone());
-        Box::pin(async move { establish(&url, &session, silence).await })
+        let (url, session, life) = (url.to_owned(), session.clone(), admitting.clone());
+        Box::pin(async move {
+            let connection = establish(&url, &session, silence).await?;
+            life.admit(connection).await
+        })
     });
     Pool::builder(AsyncDieselConnectionManager::new_with_config(
         &config.url,
@@ -51,6 +63,10 @@ pub fn pool(config: &Config) -> Result<Pool, Error> {
         create: Some(wait),
         recycle: Some(wait),
     })
+    .pre_recycle(Hook::sync_fn(move |_, _| match goes_on.is_over() {
+        true => Err(HookError::message("the database is in another life")),
+        false => Ok(()),
+    }))
     .runtime(deadpool::Runtime::Tokio1)
     .build()
     .map_err(Error::Build)

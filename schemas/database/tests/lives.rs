@@ -1,6 +1,9 @@
 //! Lives of a database.
 
-use database::{incarnation, present_incarnation, renew_incarnation, testing::TestDatabase};
+use database::{
+    Config, Life, Other, Pool, incarnation, present_incarnation, renew_incarnation,
+    testing::TestDatabase,
+};
 use diesel_async::SimpleAsyncConnection;
 use std::collections::BTreeSet;
 
@@ -84,4 +87,62 @@ async fn whoever_knows_of_a_restore_renews_it() {
     assert_eq!(of(&database).await, renewed);
     let known = present_incarnation(&mut database.connection().await).await;
     assert_eq!(known.expect("readable"), Some(renewed));
+}
+
+/// A pool of a process that began.
+async fn at_work(database: &TestDatabase) -> (Life, Pool) {
+    let life = Life::default();
+    let config = Config::new(database.url(), "guichet test");
+    let pool = database::pool_of(&config, &life).expect("sound");
+    let begun = incarnation(&mut pool.get().await.expect("a connection")).await;
+    life.begin(begun.expect("readable"));
+    (life, pool)
+}
+
+/// The connection that it has is ended, and it gets no other; who begins anew gets one.
+#[tokio::test]
+async fn whoever_began_before_another_life_was_begun_has_no_connection_to_it() {
+    let database = TestDatabase::create().await;
+    let (life, pool) = at_work(&database).await;
+    let mut held = pool.get().await.expect("a connection");
+    held.batch_execute("BEGIN; INSERT INTO steps VALUES (30, 'x')")
+        .await
+        .expect("it is at work");
+    assert!(!life.is_over());
+    let renewed = renew_incarnation(&mut database.connection().await).await;
+    let renewed = renewed.expect("it waits for nobody");
+    held.batch_execute("COMMIT").await.expect_err("it is ended");
+    drop(held);
+    for _ in 0..2 {
+        let refused = pool.get().await.err().expect("no connection");
+        assert!(
+            format!("{refused:?}").contains("another life"),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(life.over().await, Other::Number(renewed));
+    let (life, pool) = at_work(&database).await;
+    let mut connection = pool.get().await.expect("a connection");
+    connection
+        .batch_execute("INSERT INTO steps VALUES (30, 'x')")
+        .await
+        .expect("nothing is there of what was before");
+    assert!(!life.is_over());
+}
+
+/// It came back from a backup, and nobody has begun on it yet.
+#[tokio::test]
+async fn whoever_began_elsewhere_has_no_connection() {
+    let database = TestDatabase::create().await;
+    let (life, pool) = at_work(&database).await;
+    restored(&database).await;
+    drop(pool.get().await.expect("the one that it has"));
+    let taken = pool.get().await.expect("the same");
+    pool.get().await.err().expect("another one looks first");
+    assert_eq!(life.over().await, Other::Place);
+    drop(taken);
+    pool.get()
+        .await
+        .err()
+        .expect("nor is the old one given out");
 }

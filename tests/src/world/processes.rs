@@ -256,6 +256,17 @@ impl Processes {
             .collect()
     }
 
+    /// The last line that a role has written: where it failed, why.
+    ///
+    /// # Panics
+    /// When it was never started.
+    #[must_use]
+    pub fn last_words(&self, name: Name) -> String {
+        let path = self.ground.path(&format!("{}.log", name.as_str()));
+        let text = std::fs::read_to_string(path).expect("it was started");
+        text.lines().last().unwrap_or_default().to_owned()
+    }
+
     /// The mails that were sent, by the file transport: one file each.
     ///
     /// # Panics

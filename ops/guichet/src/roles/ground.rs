@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use bus::Bus;
 use contract::Incarnation;
-use database::{Clock, Connection, Pool};
+use database::{Clock, Connection, Life, Other, Pool};
 use diesel::sql_types::BigInt;
 use diesel_async::RunQueryDsl;
 use runtime::health::Check;
@@ -35,6 +35,8 @@ const HOSTNAME_MAX_CHARS: usize = 40;
 
 /// The database and the bus of one process.
 pub(crate) struct Ground {
+    /// The life of the database that every connection is to.
+    pub(crate) life: Life,
     /// Connections.
     pub(crate) pool: Pool,
     /// The broker.
@@ -53,7 +55,8 @@ impl Ground {
     /// `None` if a stop was asked for meanwhile.
     pub(crate) async fn open(process: &Process, config: &Config) -> Result<Option<Self>> {
         let role = process.role;
-        let pool = database::pool(&config.database.named(role))
+        let life = Life::default();
+        let pool = database::pool_of(&config.database.named(role), &life)
             .context("cannot make the pool of connections")?;
         let check = process.readiness.check("database");
         let (incarnation, now_ms) = loop {
@@ -73,6 +76,7 @@ impl Ground {
             }
         };
         check.ready();
+        life.begin(incarnation.0);
         let mut amqp = config.amqp.clone();
         // Two processes of one role under one name would take each other's leases, so the default
         // is a name that differs.
@@ -84,17 +88,20 @@ impl Ground {
         let bus_stop = CancellationToken::new();
         let bus = Bus::start(amqp, incarnation, bus_stop.clone());
         watch(process, &bus, &bus_stop);
-        let watched = watch_database(check, pool.clone(), incarnation);
-        let stop = process.shutdown.clone();
+        let watched = watch_database(check, pool.clone(), life.clone());
+        tokio::spawn(process.shutdown.clone().run_until_cancelled_owned(watched));
+        let (stop, goes_on) = (process.shutdown.clone(), life.clone());
         process.tasks.spawn("incarnation", async move {
-            match stop.run_until_cancelled_owned(watched).await {
+            match stop
+                .run_until_cancelled_owned(async { goes_on.over().await })
+                .await
+            {
                 None => Ok(()),
-                Some(other) => Err(anyhow!(
-                    "the database is in another life ({other}): what this process remembers is of {incarnation}"
-                )),
+                Some(other) => Err(ended_by(other, incarnation)),
             }
         });
         Ok(Some(Self {
+            life,
             pool,
             bus,
             incarnation,
@@ -104,8 +111,14 @@ impl Ground {
         }))
     }
 
-    /// Waits for the end of the role, then closes the bus.
+    /// Waits for the end of the role, then closes the bus. What was begun in an earlier life of the database is
+    /// not finished.
     pub(crate) async fn finish(self, process: Process, drain: Duration) -> Result<()> {
+        process.shutdown.cancelled().await;
+        let drain = match self.life.is_over() {
+            true => Duration::ZERO,
+            false => drain,
+        };
         let ended = process.finish(drain).await;
         self.bus_stop.cancel();
         if timeout(CLOSING, self.bus.stopped()).await.is_err() {
@@ -135,40 +148,46 @@ fn watch(process: &Process, bus: &Bus, stop: &CancellationToken) {
     });
 }
 
-/// Keeps the readiness in step with the database, both ways. Returns when the database is in another life,
-/// and says in which: what a process remembers (sagas, leases, what it is about to write) is of the one that
-/// it began in, so it ends, and whoever started it starts it again.
-async fn watch_database(check: Check, pool: Pool, began_in: Incarnation) -> Incarnation {
+/// What a process remembers (sagas, leases, what it is about to write) is of the life of the database that it
+/// began in, so it ends, and whoever started it starts it again.
+fn ended_by(other: Other, began_in: Incarnation) -> anyhow::Error {
+    let other = match other {
+        Other::Number(number) => format!("in another life ({})", Incarnation(number)),
+        Other::Place => {
+            "elsewhere since it was restored or failed over, which is another life".to_owned()
+        }
+    };
+    anyhow!("the database is {other}: what this process remembers is of {began_in}")
+}
+
+/// Keeps the readiness in step with the database, both ways, and looks whether its life goes on.
+async fn watch_database(check: Check, pool: Pool, life: Life) {
     let (mut well, mut look) = (true, 0_u32);
     loop {
         sleep(LOOK).await;
         look = look.wrapping_add(1);
         let asked = !well || look.is_multiple_of(ASK_LOOKS);
         let looked = match asked {
-            true => ask(&pool).await,
+            true => ask(&pool, &life).await,
             false => match pool.get().await {
-                Ok(_) => Ok(began_in),
+                Ok(_) => Ok(()),
                 Err(error) => Err(error).context("cannot connect"),
             },
         };
         well = looked.is_ok();
         match looked {
-            Ok(found) if found != began_in => return found,
-            Ok(_) => check.ready(),
+            Ok(()) => check.ready(),
             Err(error) => check.not_ready(format!("{error:#}")),
         }
     }
 }
 
-async fn ask(pool: &Pool) -> Result<Incarnation> {
+async fn ask(pool: &Pool, life: &Life) -> Result<()> {
     let mut connection = pool.get().await.context("cannot connect")?;
-    let number = timeout(ANSWER, database::present_incarnation(&mut connection))
+    timeout(ANSWER, life.look(&mut connection))
         .await
         .context("no answer in time")?
-        .context("no answer")?;
-    number
-        .map(Incarnation)
-        .context("the database has no incarnation")
+        .context("no answer")
 }
 
 #[derive(diesel::QueryableByName)]

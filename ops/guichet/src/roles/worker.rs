@@ -79,7 +79,7 @@ pub(crate) async fn run(file: Option<&Path>, names: &[Name]) -> Result<(), Failu
     };
     let pools = Pools {
         acts: ground.pool.clone(),
-        undos: undo_pool(&config)?,
+        undos: undo_pool(&config, &ground)?,
     };
     let steps = names
         .iter()
@@ -99,12 +99,13 @@ pub(crate) async fn run(file: Option<&Path>, names: &[Name]) -> Result<(), Failu
 }
 
 /// Connections that no new work can take.
-fn undo_pool(config: &Config) -> Result<Pool> {
+fn undo_pool(config: &Config, ground: &Ground) -> Result<Pool> {
     let config = database::Config {
         pool_max: config.worker.undo_pool_max,
         ..config.database.named("worker undo")
     };
-    database::pool(&config).context("cannot make the pool of connections for undos")
+    database::pool_of(&config, &ground.life)
+        .context("cannot make the pool of connections for undos")
 }
 
 fn step(name: Name, config: &Config, ground: &Ground, pools: &Pools) -> Result<Step> {

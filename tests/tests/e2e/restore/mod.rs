@@ -258,13 +258,8 @@ async fn two_clones_of_one_backup_are_two_lives() {
     assert!(places.len() == 1 && place.contains("/2/"), "{places:?}");
 }
 
-/// What a process remembers is of the life that it began in.
-#[tokio::test]
-async fn a_role_whose_database_begins_another_life_ends() {
-    let mut world = Processes::start().await;
-    let mut connection = world.ground.database.connection().await;
-    let renewed = inspector::incarnation::renew(&mut connection, "ann", "restored").await;
-    renewed.expect("it is written");
+/// Waits until each role has ended by itself, having said in one line why.
+async fn each_has_ended(world: &mut Processes, why: &str) {
     for name in AT_WORK {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
@@ -275,10 +270,122 @@ async fn a_role_whose_database_begins_another_life_ends() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         assert_eq!(status.code(), Some(1), "{name:?}");
+        let said = world.last_words(name);
+        let begins = "guichet: incarnation failed: the database is ";
+        assert!(
+            said.starts_with(begins) && said.contains(why),
+            "{name:?}: {said}"
+        );
+    }
+}
+
+/// Whoever of the roles writes is noted, with the table and the moment.
+const NOTES: &str = "
+    CREATE TABLE written (by text, what text, at timestamptz DEFAULT clock_timestamp());
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        INSERT INTO written VALUES (current_setting('application_name'), tg_table_name);
+        RETURN NULL;
+      END $$;
+    DO $$
+      DECLARE name text;
+      BEGIN
+        FOR name IN SELECT oid::regclass FROM pg_class
+                    WHERE relkind IN ('r', 'p') AND NOT relispartition
+                      AND relnamespace = 'public'::regnamespace AND relname <> 'written' LOOP
+          EXECUTE format('CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON %s
+                            FOR EACH STATEMENT EXECUTE FUNCTION note()', name);
+        END LOOP;
+      END $$";
+
+#[derive(diesel::QueryableByName)]
+struct Written {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    what: String,
+}
+
+/// What the roles have written, of that for which this is so.
+async fn written(world: &Processes, of: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT by || ': ' || what AS what FROM written
+         WHERE by ~ '^guichet (gateway|orchestrator|worker)' AND {of} ORDER BY at"
+    );
+    let mut connection = world.ground.database.connection().await;
+    let rows: Vec<Written> =
+        diesel_async::RunQueryDsl::load(diesel::sql_query(sql), &mut connection)
+            .await
+            .expect("readable");
+    rows.into_iter().map(|row| row.what).collect()
+}
+
+async fn sells(world: &mut Processes) {
+    for name in AT_WORK {
         world.restart(name).await;
     }
     let (placed, ended) = world.shop.buy(&Wish::of(DIVING_A, 1)).await;
     assert_eq!(ended.status(), "confirmed");
     world.judge.at_rest(placed.id).await;
+}
+
+/// What a process remembers is of the life that it began in; nothing of that is written into another one.
+#[tokio::test]
+async fn a_role_whose_database_begins_another_life_ends() {
+    let mut world = Processes::start().await;
+    world.judge.execute(NOTES).await;
+    let customers = world.shop.clone();
+    let busy = tokio::spawn(async move {
+        loop {
+            customers.try_place(&Wish::of(DIVING_A, 1)).await;
+        }
+    });
+    for role in ["gateway", "orchestrator", "worker"] {
+        until("each role is at work", async || {
+            let of_role = format!("by = 'guichet {role}'");
+            (!written(&world, &of_role).await.is_empty()).then_some(())
+        })
+        .await;
+    }
+    let of_operator = [
+        ("GUICHET_DATABASE_URL", world.ground.database.url()),
+        ("PATH", "/usr/bin:/bin".to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value));
+    let renew = "incarnation renew --as ann --reason restored";
+    let renew = format!("{} {renew}", binary().display());
+    let typed = tokio::task::spawn_blocking(move || operator(&renew, &of_operator));
+    typed.await.expect("it is done");
+    let before = written(&world, "true").await;
+    each_has_ended(&mut world, "in another life").await;
+    busy.abort();
+    let after = written(&world, "true").await;
+    assert_eq!(after[before.len()..], [] as [String; 0]);
+    sells(&mut world).await;
+    world.close().await;
+}
+
+/// Nobody has stopped them, and the database that they find again knows nothing of what they know.
+#[tokio::test]
+async fn a_role_under_which_the_database_was_brought_back_ends() {
+    let mut server = Server::create().await;
+    let mut world = Processes::start_on(&server.url()).await;
+    world.judge.execute(NOTES).await;
+    let (_, ended) = world.shop.buy(&Wish::of(DIVING_A, 1)).await;
+    assert_eq!(ended.status(), "confirmed");
+    let waits = Wish::of(DIVING_A, 1).paid_with("pm_card_authenticationRequired");
+    let waits = world.shop.place(&waits).await;
+    world.shop.until_status(&waits, "action_required").await;
+    server.back_up();
+    server.name_this_moment(POINT).await;
+    server.fail();
+    let commands = Runbook::open().turn_to("recovery.signal");
+    server.sh_with(&commands, &environment(&server, &[]));
+    server.start().await;
+    each_has_ended(&mut world, "elsewhere").await;
+    let since = "at > pg_postmaster_start_time()";
+    assert_eq!(written(&world, since).await, Vec::<String>::new());
+    sells(&mut world).await;
+    let cancelled = world.shop.cancel(&waits).await;
+    assert_eq!(cancelled.status, 202);
+    assert_eq!(world.shop.ended(&waits).await.status(), "cancelled");
     world.close().await;
 }
