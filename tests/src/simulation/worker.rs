@@ -76,9 +76,11 @@ pub(super) struct Worker {
     deliveries: Vec<Delivery>,
     pub(super) numbers: u64,
     pub(super) tasks: Vec<Task>,
-    /// Letters that wait for an effect under way, with the number of the command that began it.
-    pub(super) waiting: Vec<((usize, usize, StepKind), i32, Vec<Letter>)>,
+    pub(super) waiting: Vec<Waiting>,
 }
+
+/// Letters that wait for an effect under way, and the number of the command that began it.
+type Waiting = ((usize, usize, StepKind), i32, Vec<Letter>);
 
 impl Worker {
     pub(super) fn new() -> Self {

@@ -35,8 +35,7 @@ async fn a_deadlock_is_told_from_a_mistake_whatever_language_the_server_speaks()
     let error = raw
         .batch_execute("SELECT 1 / 0")
         .await
-        .err()
-        .expect("no number");
+        .expect_err("no number");
     assert_eq!(error.to_string(), "Division durch Null");
     let tables = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2);
                   CREATE ROLE weak LOGIN PASSWORD 'weak'; GRANT ALL ON t TO weak";

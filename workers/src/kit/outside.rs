@@ -64,9 +64,12 @@ pub(crate) struct Outside<S, T> {
 
 type Key = (SagaId, StepKind);
 
-/// Effects under way in this lane, by the number of the command that began each, with the letters that wait
-/// for its answer. More than one of a key is rare.
-pub(crate) struct InFlight<T>(Arc<Mutex<HashMap<Key, BTreeMap<i32, Vec<Letter<T>>>>>>);
+/// Letters that wait for the answers of effects, by the number of the command that began each. More than one
+/// of a key is rare.
+type Waiting<T> = BTreeMap<i32, Vec<Letter<T>>>;
+
+/// Effects under way in this lane.
+pub(crate) struct InFlight<T>(Arc<Mutex<HashMap<Key, Waiting<T>>>>);
 
 impl<T> Default for InFlight<T> {
     fn default() -> Self {
