@@ -99,10 +99,22 @@ impl Saga {
         self.state >= 4
     }
 
+    /// Whether it could not be read or stored, and is held for a person.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.flags & 2 != 0
+    }
+
+    /// Whether it asks for a person.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.flags & 4 != 0
+    }
+
     /// Whether it stands visibly before a person.
     #[must_use]
     pub fn before_a_person(&self) -> bool {
-        self.flags & 6 != 0
+        self.is_held() || self.asks()
     }
 
     /// When it was born: its id says it.
@@ -146,6 +158,14 @@ pub struct Moment {
     pub code: Option<String>,
     /// More of it.
     pub detail: Option<Value>,
+}
+
+impl Moment {
+    /// Whether a person stopped the saga for a while with it, or let it go on.
+    #[must_use]
+    pub fn is_of_a_pause(&self) -> bool {
+        self.input == 6 && matches!(self.code.as_deref(), Some("pause" | "resume"))
+    }
 }
 
 /// A row of the effect ledger.
@@ -239,12 +259,4 @@ pub struct Audit {
     pub previous: String,
     /// Its own.
     pub hash: String,
-}
-
-impl Books {
-    /// Sagas that have neither ended nor stand before a person.
-    pub fn restless(&self) -> impl Iterator<Item = &Saga> {
-        let open = |saga: &&Saga| !saga.ended() && !saga.before_a_person();
-        self.sagas.iter().filter(open)
-    }
 }

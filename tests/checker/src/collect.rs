@@ -135,7 +135,7 @@ impl Reader {
             history: self.rows("history", HISTORY).await?,
             effects: self.rows("effects", "SELECT saga_id, step, state FROM effects").await?,
             tickets: self.rows("tickets", TICKETS).await?,
-            stock: self.rows("stock", "SELECT offer_id, capacity, taken FROM stock WHERE taken > 0").await?,
+            stock: self.rows("stock", STOCK).await?,
             quotas: self
                 .rows("quotas", "SELECT encode(subject, 'hex') || ' ' || event_id AS counter, taken FROM quotas")
                 .await?,
@@ -170,6 +170,10 @@ const HISTORY: &str = "SELECT saga_id, rev, (extract(epoch FROM at) * 1000)::big
 
 const TICKETS: &str = "SELECT order_id, line, event_id, offer_id, number, companion, revoked_at IS NOT NULL AS revoked
     FROM tickets";
+
+/// Of what anybody has ordered.
+const STOCK: &str = "SELECT offer_id, capacity, taken FROM stock
+    WHERE taken > 0 OR offer_id IN (SELECT offer_id FROM order_items)";
 
 const TAKES: &str =
     "SELECT q.order_id, encode(t.subject, 'hex') || ' ' || t.event_id AS counter, t.quantity

@@ -24,8 +24,20 @@ pub struct Evidence {
     pub parked: Parked,
     /// When the last fault ended, in milliseconds since 1970.
     pub healed_at_ms: i64,
+    /// What the fault explains that nothing else would.
+    pub excused: Excused,
     /// If nothing went wrong: how many commands the orchestrators say they sent again.
     pub calm: Option<u64>,
+}
+
+/// What a fault may have caused, by its own declaration. No customer causes any of it by himself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Excused {
+    /// Sagas that are held or ask for a person: an undo was refused for good, or kept failing for longer
+    /// than it is tried.
+    pub persons: bool,
+    /// Orders that were cancelled because their time was over: it lasted longer than they may take.
+    pub late: bool,
 }
 
 /// The queue of what nobody could read.

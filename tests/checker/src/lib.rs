@@ -13,7 +13,9 @@ pub mod collect;
 pub mod evidence;
 pub mod journal;
 pub mod promises;
+mod reached;
 pub mod times;
 
-pub use evidence::Evidence;
+pub use evidence::{Evidence, Excused};
 pub use promises::{Violation, ends, judge};
+pub use reached::{Reached, reached};

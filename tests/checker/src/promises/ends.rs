@@ -6,6 +6,9 @@ use crate::{Evidence, books::Saga, journal::What};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
+/// Given up by two people.
+const ABANDONED: i16 = 6;
+
 pub(super) fn nothing_accepted_is_lost(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
     let orders: BTreeSet<Uuid> = books.orders.iter().map(|order| order.id).collect();
@@ -18,7 +21,18 @@ pub(super) fn nothing_accepted_is_lost(evidence: &Evidence, found: &mut Found<'_
         if !orders.contains(id) {
             found.that(&subject, "a saga without an order");
         }
-        if !saga.ended() && !saga.before_a_person() {
+        if saga.before_a_person() || saga.state == ABANDONED {
+            if !evidence.excused.persons {
+                let detail = format!(
+                    "before a person, and nobody did anything that leads there: state {}, {}, failed undos {:#b}, reason {:?}",
+                    saga.state,
+                    if saga.is_held() { "held" } else { "asks" },
+                    saga.failed_undo,
+                    saga.reason
+                );
+                found.that(&subject, detail);
+            }
+        } else if !saga.ended() {
             let detail = format!(
                 "no end: state {}, step {:?}, kind {:?}, command {}, sent again {} times",
                 saga.state, saga.step, saga.kind, saga.seq, saga.resends

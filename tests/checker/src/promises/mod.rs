@@ -4,6 +4,7 @@ mod audit;
 mod effects;
 mod ends;
 mod money;
+mod reasons;
 mod stock;
 mod transport;
 mod undo;

@@ -1,7 +1,10 @@
 //! `money-iff-ticket`: what the provider kept is the price of the tickets that are valid.
 
 use super::Found;
-use crate::{Evidence, books::Saga};
+use crate::{
+    Evidence,
+    books::{Books, Saga},
+};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -12,6 +15,9 @@ struct Paid {
     /// Payments that were authorised, and neither captured nor cancelled.
     open: BTreeSet<String>,
 }
+
+/// The steps that take money.
+const PAYS: &[&str] = &["pay", "capture"];
 
 pub(super) fn money_iff_ticket(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
@@ -63,8 +69,24 @@ pub(super) fn money_iff_ticket(evidence: &Evidence, found: &mut Found<'_>) {
         let due = match sagas.get(&order.id).map(|saga| saga.state) {
             Some(4) => order.total_minor,
             Some(5) => 0,
-            // Another promise says what to think of it.
-            _ => continue,
+            // Another promise says what to think of its having no end. What may be in force is written in its
+            // row; whatever is not, is not.
+            _ => {
+                let saga = sagas.get(&order.id).copied();
+                if paid.kept_minor != 0 && !saga.is_some_and(|saga| in_force(books, saga, PAYS)) {
+                    let detail =
+                        format!("kept {}, and by its row nothing was paid", paid.kept_minor);
+                    found.that(&subject, detail);
+                }
+                if valid.is_some() && !saga.is_some_and(|saga| in_force(books, saga, &["issue"])) {
+                    found.that(&subject, "valid tickets, and by its row none was issued");
+                }
+                if paid.kept_minor < 0 || paid.kept_minor > order.total_minor {
+                    let detail = format!("kept {} of {}", paid.kept_minor, order.total_minor);
+                    found.that(&subject, detail);
+                }
+                continue;
+            }
         };
         let valid = valid.unwrap_or_default();
         if paid.kept_minor != due || valid != due {
@@ -81,4 +103,20 @@ pub(super) fn money_iff_ticket(evidence: &Evidence, found: &mut Found<'_>) {
             format!("unknown, and {} kept", paid.kept_minor),
         );
     }
+}
+
+/// Whether an effect of one of these steps is or may be in force, by the saga's row.
+fn in_force(books: &Books, saga: &Saga, names: &[&str]) -> bool {
+    let definition = books
+        .definitions
+        .iter()
+        .find(|one| one.id == saga.definition);
+    let steps = definition.and_then(|definition| definition.body["steps"].as_array());
+    steps.into_iter().flatten().any(|step| {
+        let bit = step["number"].as_u64().map_or(0, |number| 1_i64 << number);
+        let is_it = step["name"]
+            .as_str()
+            .is_some_and(|name| names.contains(&name));
+        is_it && (saga.maybe_in_force | saga.done) & bit != 0
+    })
 }

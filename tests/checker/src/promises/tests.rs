@@ -1,13 +1,15 @@
 //! A small world in which everything is right, and one thing after the other made wrong in it: each is
 //! seen, by the promise that it breaks.
 
+mod pauses;
+
 use super::{PROMISES, judge};
 use crate::{
     Evidence,
     books::{
         Audit, Books, Definition, Effect, Item, Moment, Order, Quota, Saga, Stock, Take, Ticket,
     },
-    evidence::{LedgerEntry, Mail, Parked},
+    evidence::{Excused, LedgerEntry, Mail, Parked},
     journal::{Entry, What},
 };
 use serde_json::json;
@@ -113,6 +115,32 @@ fn answered(key: &str, body: &str, number: u128) -> Entry {
     }
 }
 
+fn asked(number: u128, method: &str) -> Entry {
+    let body = json!({ "email": order(number).email, "payment": { "method": method } });
+    let (key, body) = (number.to_string(), body.to_string());
+    Entry {
+        at_ms: BORN_MS,
+        what: What::Asked { key, body },
+    }
+}
+
+fn cancelled(status: Option<u16>) -> Entry {
+    let order = id(UNDONE);
+    Entry {
+        at_ms: BORN_MS,
+        what: What::Cancelled { order, status },
+    }
+}
+
+/// A reviewer's decision about the second order.
+fn rejected() -> Audit {
+    Audit {
+        action: "review.reject".to_owned(),
+        subject: Some(id(UNDONE)),
+        ..audit()
+    }
+}
+
 /// A row of a real log.
 fn audit() -> Audit {
     Audit {
@@ -140,7 +168,13 @@ fn sound() -> Evidence {
                 unit_amount_minor: 5_000,
             })
             .to_vec(),
-        sagas: vec![saga(GOOD, 4, 3), saga(UNDONE, 5, 0)],
+        sagas: vec![
+            saga(GOOD, 4, 3),
+            Saga {
+                reason: Some("customer_cancelled".to_owned()),
+                ..saga(UNDONE, 5, 0)
+            },
+        ],
         history: vec![
             moment(1, None, 0, Some((0, 1))),
             moment(2, Some((0, 1)), 1, Some((1, 1))),
@@ -190,6 +224,9 @@ fn sound() -> Evidence {
     };
     Evidence {
         journal: vec![
+            asked(GOOD, "pm_card_visa"),
+            asked(UNDONE, "pm_card_visa"),
+            cancelled(Some(202)),
             answered("key", "body", GOOD),
             answered("key", "body", GOOD),
             told(1, "pending"),
@@ -216,6 +253,7 @@ fn sound() -> Evidence {
         },
         healed_at_ms: BORN_MS,
         calm: None,
+        excused: Excused::default(),
         books,
     }
 }
@@ -235,9 +273,55 @@ fn what_is_right_is_not_accused() {
 
 type Wrong = fn(&mut Evidence);
 
+fn ended_for(evidence: &mut Evidence, reason: &str) {
+    evidence.books.sagas[1].reason = Some(reason.to_owned());
+}
+
+/// The second order's refund was refused.
+fn before_a_person(evidence: &mut Evidence) {
+    let saga = &mut evidence.books.sagas[1];
+    (saga.state, saga.flags, saga.maybe_in_force) = (3, 4, 1);
+    (saga.failed_undo, saga.flagged_at_ms) = (1, Some(BORN_MS));
+    evidence.shown.insert(id(UNDONE), "cancelling".to_owned());
+}
+
+#[test]
+fn a_reason_that_is_explained_is_not_accused() {
+    let explained: [(&str, Wrong); 9] = [
+        ("customer_cancelled", |e| e.journal[2] = cancelled(None)),
+        ("review_rejected", |e| {
+            e.books.audit[0] = rejected();
+        }),
+        ("sold_out", |e| e.books.stock[0].capacity = 1),
+        ("limit_exceeded", |e| {
+            e.books.items[1].quantity = 7;
+        }),
+        ("card_declined", |e| {
+            e.journal[1] = asked(UNDONE, "pm_card_chargeDeclined");
+            e.ledger.truncate(1);
+        }),
+        ("authentication_failed", |e| {
+            e.journal[1] = asked(UNDONE, "pm_card_authenticationRequired");
+            e.ledger.truncate(1);
+        }),
+        ("payment_unavailable", |e| e.excused.late = true),
+        ("deadline_exceeded", |e| e.excused.late = true),
+        // Of nobody whose wish is known.
+        ("step_failed", |e| drop(e.journal.drain(..3))),
+    ];
+    for (reason, because) in explained {
+        let mut evidence = sound();
+        ended_for(&mut evidence, reason);
+        because(&mut evidence);
+        let violations = judge(&evidence);
+        let accused = violations.iter().any(|one| one.promise == "prompt-end");
+        assert!(!accused, "{reason}: {violations:#?}");
+    }
+}
+
 #[test]
 fn each_planted_violation_is_convicted_by_its_promise() {
-    let planted: [(&str, Wrong); 41] = [
+    let planted: [(&str, Wrong); 63] = [
         ("no-oversell", |e| e.books.stock[0].taken = 3),
         ("no-oversell", |e| e.books.stock[0].taken = 2),
         ("no-oversell", |e| e.books.stock.clear()),
@@ -313,6 +397,48 @@ fn each_planted_violation_is_convicted_by_its_promise() {
         ("prompt-end", |e| {
             e.books.sagas[0].updated_at_ms += 3_600_000
         }),
+        // A person, where nothing explains that one is needed.
+        ("nothing-accepted-is-lost", |e| e.books.sagas[0].flags = 4),
+        ("nothing-accepted-is-lost", |e| e.books.sagas[1].flags = 2),
+        ("nothing-accepted-is-lost", |e| e.books.sagas[1].state = 6),
+        ("prompt-end", before_a_person),
+        ("prompt-end", |e| {
+            e.books.sagas[0].flags = 4;
+            e.books.sagas[0].updated_at_ms += 3_600_000;
+        }),
+        // What its row does not say of an order before a person.
+        ("money-iff-ticket", |e| {
+            before_a_person(e);
+            e.ledger.pop();
+            e.books.sagas[1].maybe_in_force = 2;
+        }),
+        ("money-iff-ticket", |e| {
+            before_a_person(e);
+            e.books.tickets[1].revoked = false;
+        }),
+        ("money-iff-ticket", |e| {
+            before_a_person(e);
+            e.ledger.push(entry(UNDONE, "refunded"));
+        }),
+        // Reasons that nothing explains.
+        ("prompt-end", |e| e.books.sagas[1].reason = None),
+        ("prompt-end", |e| ended_for(e, "step_failed")),
+        ("prompt-end", |e| ended_for(e, "undone")),
+        ("prompt-end", |e| ended_for(e, "payment_unavailable")),
+        ("prompt-end", |e| ended_for(e, "deadline_exceeded")),
+        ("prompt-end", |e| ended_for(e, "review_rejected")),
+        ("prompt-end", |e| ended_for(e, "fraud_refused")),
+        ("prompt-end", |e| ended_for(e, "limit_exceeded")),
+        ("prompt-end", |e| ended_for(e, "sold_out")),
+        ("prompt-end", |e| ended_for(e, "card_declined")),
+        ("prompt-end", |e| ended_for(e, "authentication_failed")),
+        ("prompt-end", |e| drop(e.journal.remove(2))),
+        ("prompt-end", |e| e.journal[2] = cancelled(Some(409))),
+        // It was paid: whoever had asked would have known.
+        ("prompt-end", |e| {
+            e.journal[1] = asked(UNDONE, "pm_card_authenticationRequired");
+            ended_for(e, "authentication_failed");
+        }),
     ];
     for (number, (promise, wrong)) in planted.into_iter().enumerate() {
         let mut evidence = sound();
@@ -334,12 +460,10 @@ fn each_planted_violation_is_convicted_by_its_promise() {
 }
 
 #[test]
-fn an_order_before_a_person_is_not_lost_and_its_places_may_be_held() {
+fn where_a_fault_leads_to_a_person_an_order_is_not_lost_and_its_places_may_be_held() {
     let mut evidence = sound();
-    let saga = &mut evidence.books.sagas[1];
-    (saga.state, saga.flags, saga.maybe_in_force) = (3, 4, 1);
-    (saga.failed_undo, saga.flagged_at_ms) = (1, Some(BORN_MS));
-    evidence.shown.insert(id(UNDONE), "cancelling".to_owned());
+    before_a_person(&mut evidence);
+    evidence.excused.persons = true;
     assert_eq!(judge(&evidence), []);
     evidence.books.stock[0].taken = 2;
     assert_eq!(judge(&evidence), []);

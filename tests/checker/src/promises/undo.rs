@@ -26,7 +26,9 @@ fn undone(evidence: &Evidence) -> Vec<(&Saga, Vec<&Moment>)> {
         history.sort_unstable_by_key(|moment| moment.rev);
         (saga, history)
     });
-    let helped = |history: &[&Moment]| history.iter().any(|moment| moment.input == 6);
+    // A pause decides nothing.
+    let helps = |moment: &&&Moment| moment.input == 6 && !moment.is_of_a_pause();
+    let helped = |history: &[&Moment]| history.iter().any(|moment| helps(&moment));
     with_history
         .filter(|(_, history)| !helped(history))
         .collect()

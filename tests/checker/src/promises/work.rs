@@ -1,12 +1,12 @@
 //! `bounded-work` and `prompt-end`: how much was sent, and how long it took, against the definition.
 
-use super::Found;
+use super::{Found, reasons};
 use crate::{
     Evidence,
     books::{Definition, Saga},
     times::{Times, times_of},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn bounded_work(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
@@ -69,8 +69,9 @@ pub(super) fn bounded_work(evidence: &Evidence, found: &mut Found<'_>) {
 pub(super) fn prompt_end(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
     let times = all_times(&books.definitions);
-    for saga in books.sagas.iter().filter(|saga| !saga.before_a_person()) {
-        if !saga.ended() {
+    let excused = |saga: &Saga| evidence.excused.persons && saga.before_a_person();
+    for saga in &books.sagas {
+        if !saga.ended() && !excused(saga) {
             let subject = format!("saga {}", saga.id);
             found.that(&subject, format!("it has not ended (state {})", saga.state));
         }
@@ -83,24 +84,32 @@ pub(super) fn prompt_end(evidence: &Evidence, found: &mut Found<'_>) {
             found.that(format!("saga {}", saga.id), detail);
         }
     }
+    reasons::explained(evidence, found);
 }
 
 /// Each saga that has ended, and the milliseconds that this took from its birth or the last fault's end,
-/// whichever came later, without those in which it waited for somebody outside.
+/// whichever came later, without those in which it waited for somebody outside or was paused.
 pub fn ends(evidence: &Evidence) -> Vec<(&Saga, i64)> {
     let books = &evidence.books;
     let mut waited: BTreeMap<_, i64> = BTreeMap::new();
-    let mut since = BTreeMap::new();
+    let (mut since, mut paused) = (BTreeMap::new(), BTreeSet::new());
     for moment in &books.history {
         if let Some(began) = since.remove(&moment.saga_id) {
             *waited.entry(moment.saga_id).or_default() += moment.at_ms - began;
         }
-        if moment.state == 2 {
+        match moment.code.as_deref() {
+            Some("pause") if moment.is_of_a_pause() => drop(paused.insert(moment.saga_id)),
+            Some("resume") if moment.is_of_a_pause() => drop(paused.remove(&moment.saga_id)),
+            _ => {}
+        }
+        if moment.state == 2 || paused.contains(&moment.saga_id) {
             since.insert(moment.saga_id, moment.at_ms.max(evidence.healed_at_ms));
         }
     }
     let ended = books.sagas.iter().filter(|saga| saga.ended());
-    let took = ended.filter(|saga| !saga.before_a_person()).map(|saga| {
+    // Whoever needed a person took as long as the person.
+    let excused = |saga: &Saga| evidence.excused.persons && saga.before_a_person();
+    let took = ended.filter(|saga| !excused(saga)).map(|saga| {
         let from = saga.born_at_ms().max(evidence.healed_at_ms);
         let waited = waited.get(&saga.id).copied().unwrap_or_default().max(0);
         (saga, saga.updated_at_ms - from - waited)

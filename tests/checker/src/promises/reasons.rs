@@ -1,0 +1,148 @@
+//! The other half of `prompt-end`: nothing is cancelled whose outcome could be had by asking. What a customer
+//! wished, what he did and what the world was like explain the reason of his order's end, or nothing does.
+
+use super::Found;
+use crate::{Evidence, books::Order, journal::What};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// Cards by which nothing is declined; with the second the customer has to authenticate.
+const GOOD_CARD: &str = "pm_card_visa";
+const CHALLENGED_CARD: &str = "pm_card_authenticationRequired";
+/// So many tickets of one offer are within every limit.
+const WITHIN_LIMITS: i64 = 4;
+
+/// What is known of all orders that is needed to explain one.
+struct World<'a> {
+    evidence: &'a Evidence,
+    /// Whose end a customer asked for, and was not told that it is too late.
+    given_up: BTreeSet<Uuid>,
+    /// Whom a reviewer rejected.
+    turned_down: BTreeSet<Uuid>,
+    /// Payments that succeeded.
+    paid: BTreeSet<Uuid>,
+    /// How many places were ordered of each offer, in all.
+    wanted: BTreeMap<Uuid, i64>,
+    capacity: BTreeMap<Uuid, i64>,
+}
+
+pub(super) fn explained(evidence: &Evidence, found: &mut Found<'_>) {
+    let world = World::of(evidence);
+    let orders: BTreeMap<Uuid, &Order> = evidence
+        .books
+        .orders
+        .iter()
+        .map(|order| (order.id, order))
+        .collect();
+    let methods = methods(evidence);
+    let undone = evidence.books.sagas.iter().filter(|saga| saga.state == 5);
+    for saga in undone {
+        // Who has no wish in the journal is no customer of those that are judged.
+        let method = orders
+            .get(&saga.id)
+            .and_then(|order| methods.get(order.email.as_str()));
+        let Some(method) = method else { continue };
+        let reason = saga.reason.as_deref().unwrap_or_default();
+        if !world.explains(saga.id, method, reason) {
+            let detail =
+                format!("cancelled for {reason:?} (paid with {method}), and nothing explains it");
+            found.that(format!("order {}", saga.id), detail);
+        }
+    }
+}
+
+/// By which method each buyer pays. Each has an address of his own and orders once.
+fn methods(evidence: &Evidence) -> BTreeMap<String, String> {
+    let asked = evidence
+        .journal
+        .iter()
+        .filter_map(|entry| match &entry.what {
+            What::Asked { body, .. } => serde_json::from_str::<Value>(body).ok(),
+            _ => None,
+        });
+    let pairs = asked.filter_map(|body| {
+        let email = body["email"].as_str()?.to_owned();
+        Some((email, body["payment"]["method"].as_str()?.to_owned()))
+    });
+    pairs.collect()
+}
+
+impl<'a> World<'a> {
+    fn of(evidence: &'a Evidence) -> Self {
+        let books = &evidence.books;
+        let given_up = evidence
+            .journal
+            .iter()
+            .filter_map(|entry| match entry.what {
+                What::Cancelled { order, status } if is_heard(status) => Some(order),
+                _ => None,
+            });
+        let rejected = books
+            .audit
+            .iter()
+            .filter(|row| row.action == "review.reject");
+        let paid = evidence
+            .ledger
+            .iter()
+            .filter(|entry| matches!(entry.kind.as_str(), "authorised" | "captured"));
+        let mut wanted = BTreeMap::new();
+        for item in &books.items {
+            *wanted.entry(item.offer_id).or_default() += item.quantity;
+        }
+        Self {
+            evidence,
+            given_up: given_up.collect(),
+            turned_down: rejected.filter_map(|row| row.subject).collect(),
+            paid: paid
+                .filter_map(|entry| entry.reference.as_deref()?.parse().ok())
+                .collect(),
+            wanted,
+            capacity: books
+                .stock
+                .iter()
+                .map(|stock| (stock.offer_id, stock.capacity))
+                .collect(),
+        }
+    }
+
+    /// Whether there is something by which an order could end for this reason.
+    fn explains(&self, order: Uuid, method: &str, reason: &str) -> bool {
+        match reason {
+            "customer_cancelled" => self.given_up.contains(&order),
+            "review_rejected" => self.turned_down.contains(&order),
+            "sold_out" => self.own(order).iter().any(|(offer, own)| {
+                let capacity = self.capacity.get(offer).copied().unwrap_or_default();
+                self.wanted.get(offer).copied().unwrap_or_default() > capacity && *own > 0
+            }),
+            "limit_exceeded" => self.own(order).values().any(|own| *own > WITHIN_LIMITS),
+            // A payment that succeeded was not declined.
+            "authentication_failed" => method == CHALLENGED_CARD && !self.paid.contains(&order),
+            "card_declined" | "insufficient_funds" | "expired_card" | "payment_method_invalid" => {
+                ![GOOD_CARD, CHALLENGED_CARD].contains(&method) && !self.paid.contains(&order)
+            }
+            "payment_unavailable" | "deadline_exceeded" => self.evidence.excused.late,
+            _ => false,
+        }
+    }
+
+    /// How many places an order wants of each offer.
+    fn own(&self, order: Uuid) -> BTreeMap<Uuid, i64> {
+        let mut own = BTreeMap::new();
+        for item in self
+            .evidence
+            .books
+            .items
+            .iter()
+            .filter(|item| item.order_id == order)
+        {
+            *own.entry(item.offer_id).or_default() += item.quantity;
+        }
+        own
+    }
+}
+
+/// Whoever is answered that it is too late has not ended it; whoever hears nothing may have.
+fn is_heard(status: Option<u16>) -> bool {
+    status.is_none_or(|status| status == 202 || status >= 500)
+}
