@@ -1,4 +1,4 @@
-//! Tests that prove behaviour from the outside, and the benchmarks.
+//! Tests that prove behaviour from the outside.
 //!
 //! Here is what several of them use: the world around a role, as real as it can be.
 

@@ -1,6 +1,9 @@
-//! One internal stream that sees each order's end: an exclusive queue bound to the exchange of
+//! One internal stream that sees each saga's end: an exclusive queue bound to the exchange of
 //! events. What it costs is part of the figures; thousands of customers' streams would cost more than
 //! the orders.
+//!
+//! Events are nudges: the broker drops the oldest for a reader that is too slow. So what was confirmed is
+//! counted from committed rows beside, and an order whose event did not come is told.
 
 use std::{
     collections::HashMap,
@@ -9,50 +12,57 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bus::{AmqpUrl, Bus};
+use bus::Bus;
 use contract::Incarnation;
 use database::Connection;
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How long the broker may take to let us in.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// When each order was seen to end, by order.
+/// When each saga was seen to end, by its id.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) confirmed: HashMap<Uuid, Instant>,
     pub(crate) cancelled: HashMap<Uuid, Instant>,
 }
 
+impl Seen {
+    /// When it was seen to end, either way.
+    pub(crate) fn end(&self, id: &Uuid) -> Option<Instant> {
+        self.confirmed
+            .get(id)
+            .or_else(|| self.cancelled.get(id))
+            .copied()
+    }
+
+    /// How many were seen to end.
+    pub(crate) fn ends(&self) -> usize {
+        self.confirmed.len() + self.cancelled.len()
+    }
+}
+
 /// The stream's reader.
 #[derive(Debug)]
 pub(crate) struct Observer {
     seen: Arc<Mutex<Seen>>,
-    bus: Bus,
+    waiting: Arc<Mutex<HashMap<Uuid, oneshot::Sender<()>>>>,
+    pub(crate) bus: Bus,
     stop: CancellationToken,
 }
 
 impl Observer {
     /// Begins to look.
-    pub(crate) async fn start(
-        amqp_url: &str,
-        namespace: &str,
-        connection: &mut Connection,
-    ) -> Result<Self> {
+    pub(crate) async fn start(config: bus::Config, connection: &mut Connection) -> Result<Self> {
         let incarnation = database::incarnation(connection).await?;
-        let config = bus::Config {
-            url: AmqpUrl::new(amqp_url),
-            namespace: namespace.to_owned(),
-            node: "bench".to_owned(),
-            ..bus::Config::default()
-        };
         let stop = CancellationToken::new();
         let bus = Bus::start(config, Incarnation(incarnation), stop.clone());
         let mut events = bus.consume_events();
         let seen = Arc::<Mutex<Seen>>::default();
-        let into = Arc::clone(&seen);
+        let waiting = Arc::<Mutex<HashMap<Uuid, oneshot::Sender<()>>>>::default();
+        let (into, told) = (Arc::clone(&seen), Arc::clone(&waiting));
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
                 let now = Instant::now();
@@ -63,12 +73,22 @@ impl Observer {
                     _ => continue,
                 };
                 ends.entry(event.saga_id.0).or_insert(now);
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(caller) = told.remove(&event.saga_id.0) {
+                    // Whoever gave up does not listen.
+                    let _ = caller.send(());
+                }
             }
         });
         timeout(READY_WITHIN, bus.ready())
             .await
             .context("the broker did not let the benchmark in")?;
-        Ok(Self { seen, bus, stop })
+        Ok(Self {
+            seen,
+            waiting,
+            bus,
+            stop,
+        })
     }
 
     /// What was seen since this was last asked.
@@ -76,10 +96,18 @@ impl Observer {
         std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How many orders were seen to end.
+    /// How many sagas were seen to end since then.
     pub(crate) fn ends(&self) -> usize {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.confirmed.len() + seen.cancelled.len()
+        seen.ends()
+    }
+
+    /// Tells when a saga is seen to end.
+    pub(crate) fn ended(&self, id: Uuid) -> oneshot::Receiver<()> {
+        let (caller, ended) = oneshot::channel();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.insert(id, caller);
+        ended
     }
 
     /// Leaves the broker.

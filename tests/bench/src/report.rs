@@ -1,10 +1,10 @@
-//! The tables.
+//! The tables for people.
 
-use std::{fmt::Write as _, io::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, io::Write as _};
 
 use anyhow::Result;
 
-use crate::{catalogue, latency::Latency, meter::Budget, orders};
+use crate::{latency::Latency, meter::Budget, outcome::Outcome};
 
 /// Writes to standard output.
 pub(crate) fn print(text: &str) -> Result<()> {
@@ -14,28 +14,29 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 /// A run of orders.
-pub(crate) fn orders(name: &str, run: &orders::Outcome) -> String {
+pub(crate) fn orders(run: &Outcome) -> String {
     let o = &run.orders;
     let mut text = format!(
-        "\n{name}: {} orders/s offered for {} s, over {} of {} offers\n\
-         \x20 confirmed in the window   {:.1} orders/s: {}\n\
-         \x20 sent {}, accepted (202) {}, refused {}, unanswered {}\n\
+        "{} orders/s offered for {} s, over {} of {} offers\n\
+         \x20 confirmed in the window   {:.1} orders/s on the stream, {:.1} by committed rows; rate {}\n\
+         \x20 ended in the window       {:.1} orders/s, cancelled ones included\n\
+         \x20 sent {}, accepted (202) {}\n\
          \x20 committed rows {}: confirmed {}, cancelled {}; confirmed on the stream {}\n\
-         \x20 unconfirmed: {} at the end of the window, {} at the end\n\n",
+         \x20 unconfirmed: {} at the end of the window, {} at the end\n",
         run.offered_per_s,
         run.seconds,
         run.offers_used,
         run.offers_all,
         run.rate_per_s,
+        run.rate_by_rows_per_s,
         if run.sustained {
-            "sustained"
+            "kept up"
         } else {
-            "NOT sustained"
+            "NOT kept up"
         },
+        run.ended_per_s,
         o.sent,
         o.accepted,
-        o.refused,
-        o.unanswered,
         o.rows,
         o.rows_confirmed,
         o.rows_cancelled,
@@ -43,9 +44,20 @@ pub(crate) fn orders(name: &str, run: &orders::Outcome) -> String {
         o.unconfirmed_at_window_end,
         o.unconfirmed,
     );
+    let not = &run.not_confirmed;
+    let _ = writeln!(
+        text,
+        "  not confirmed: refused {}, unanswered {}, cancelled {}, without an end {} {:?}\n",
+        counts(&not.refused),
+        not.unanswered,
+        counts(&not.cancelled),
+        not.without_end,
+        not.some_without_end
+    );
     text += &latencies(&[
         ("to 202", run.accepted_after),
         ("to confirmed", run.confirmed_after),
+        ("to cancelled", run.cancelled_after),
         ("sent late (included)", run.sent_late),
     ]);
     text += "\n  second     sent/s  confirmed/s   p50 ms   p99 ms to confirmed\n";
@@ -59,29 +71,20 @@ pub(crate) fn orders(name: &str, run: &orders::Outcome) -> String {
     text + &budget(&run.budget, "order")
 }
 
-/// A run of searches.
-pub(crate) fn catalogue(name: &str, run: &catalogue::Outcome) -> String {
-    let mut text = format!(
-        "\n{name}: {} requests/s offered for {} s, {} different searches over {} events\n\
-         \x20 answered in the window    {:.1} requests/s, {:.0} bytes each\n\
-         \x20 sent {}, failed {}\n\n",
-        run.offered_per_s,
-        run.seconds,
-        run.different_searches,
-        run.events_all,
-        run.rate_per_s,
-        run.bytes_per_unit,
-        run.sent,
-        run.failed,
-    );
-    text += &latencies(&[
-        ("to the whole answer", run.answered_after),
-        ("sent late (included)", run.sent_late),
-    ]);
-    text + &budget(&run.budget, "request")
+/// Numbers with what they count.
+fn counts<K: std::fmt::Display, V: std::fmt::Display>(counts: &BTreeMap<K, V>) -> String {
+    if counts.is_empty() {
+        return "0".to_owned();
+    }
+    let each: Vec<String> = counts
+        .iter()
+        .map(|(what, n)| format!("{n} ({what})"))
+        .collect();
+    each.join(" + ")
 }
 
-fn latencies(rows: &[(&str, Option<Latency>)]) -> String {
+/// Quantiles, a line each.
+pub(crate) fn latencies(rows: &[(&str, Option<Latency>)]) -> String {
     let mut text = String::from(
         "  ms from the intended sending      p50       p90       p99     p99.9       max\n",
     );
@@ -96,7 +99,8 @@ fn latencies(rows: &[(&str, Option<Latency>)]) -> String {
     text
 }
 
-fn budget(budget: &Budget, unit: &str) -> String {
+/// What a unit of work cost.
+pub(crate) fn budget(budget: &Budget, unit: &str) -> String {
     let mut text = format!(
         "\n  per {unit}\n\
          \x20   transactions        {:>9.3}   (PostgreSQL, reading ones included)\n\
@@ -119,12 +123,26 @@ fn budget(budget: &Budget, unit: &str) -> String {
     }
     let _ = writeln!(
         text,
+        "    rows written        {:>9.3}",
+        budget.rows_written_per_unit
+    );
+    for (table, rows) in &budget.rows_written_per_unit_by_table {
+        let _ = writeln!(text, "      {table:<18}{rows:>9.3}");
+    }
+    let _ = writeln!(
+        text,
         "    CPU                 {:>9.0}   µs",
         budget.cpu_us_per_unit
     );
     for (process, us) in &budget.cpu_us_per_unit_by_process {
-        let _ = writeln!(text, "      {process:<18}{us:>9.0}   µs");
+        let resident = budget.resident_mb_by_process.get(process);
+        let resident = resident.copied().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "      {process:<18}{us:>9.0}   µs, {resident:.0} MB resident at the end"
+        );
     }
+    text += "    allocations         not counted: that takes an allocator of our own in what is measured\n";
     let again: Vec<String> = budget
         .done_again
         .iter()

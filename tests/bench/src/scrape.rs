@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::world::Role;
+use crate::{connection::Connection, roles::Role};
 
 const MESSAGES: &str = "guichet_bus_messages_published_total";
 const ENVELOPES: &str = "guichet_bus_envelopes_published_total";
@@ -34,17 +34,13 @@ pub(crate) struct Queue {
 
 impl Counts {
     /// Asks every role.
-    pub(crate) async fn now(http: &reqwest::Client, roles: &[Role]) -> Result<Self> {
+    pub(crate) async fn now(roles: &[Role]) -> Result<Self> {
         let mut counts = Self::default();
         for role in roles {
-            let text = http
-                .get(&role.metrics)
-                .send()
+            let asked = async { Connection::open(role.admin).await?.text("/metrics").await };
+            let text = asked
                 .await
-                .and_then(reqwest::Response::error_for_status)
-                .with_context(|| format!("cannot read the metrics of {}", role.name))?
-                .text()
-                .await?;
+                .with_context(|| format!("cannot read the metrics of {}", role.name))?;
             counts.add(&text);
         }
         Ok(counts)

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
 use database::Connection;
-use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -28,8 +28,37 @@ pub(crate) struct Written {
     pub(crate) commits: i64,
 }
 
+/// Rows of one table until now.
+#[derive(Debug, Clone, diesel::QueryableByName)]
+pub(crate) struct Table {
+    #[diesel(sql_type = Text)]
+    pub(crate) name: String,
+    #[diesel(sql_type = BigInt)]
+    pub(crate) inserted: i64,
+    #[diesel(sql_type = BigInt)]
+    pub(crate) updated: i64,
+    /// Of the updated: those that no index heard of.
+    #[diesel(sql_type = BigInt)]
+    pub(crate) updated_hot: i64,
+    #[diesel(sql_type = BigInt)]
+    pub(crate) deleted: i64,
+    /// Versions of rows that nobody sees any more and that are not cleaned away yet.
+    #[diesel(sql_type = BigInt)]
+    pub(crate) dead: i64,
+    /// Bytes of its indexes.
+    #[diesel(sql_type = BigInt)]
+    pub(crate) index_bytes: i64,
+}
+
+impl Table {
+    /// Rows written.
+    pub(crate) fn written(&self) -> i64 {
+        self.inserted + self.updated + self.deleted
+    }
+}
+
 /// The orders, as their sagas' rows say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, diesel::QueryableByName)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, diesel::QueryableByName)]
 pub(crate) struct Rows {
     /// All of them.
     #[diesel(sql_type = BigInt)]
@@ -46,7 +75,7 @@ pub(crate) struct Rows {
 }
 
 /// What makes a figure comparable.
-const SETTINGS: [&str; 11] = [
+const SETTINGS: [&str; 14] = [
     "server_version",
     "fsync",
     "synchronous_commit",
@@ -57,6 +86,9 @@ const SETTINGS: [&str; 11] = [
     "max_wal_size",
     "shared_buffers",
     "autovacuum",
+    "commit_delay",
+    "max_connections",
+    "shared_preload_libraries",
     "data_directory",
 ];
 
@@ -72,6 +104,14 @@ struct Setting {
 struct Id {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Reason {
+    #[diesel(sql_type = Text)]
+    reason: String,
+    #[diesel(sql_type = BigInt)]
+    count: i64,
 }
 
 #[derive(diesel::QueryableByName)]
@@ -92,6 +132,41 @@ pub(crate) async fn written(connection: &mut Connection) -> Result<Written> {
     .context("cannot read the database's statistics")
 }
 
+/// Reads what was written to each table; partitions of one are one. It lags by [`REPORTED_WITHIN`].
+pub(crate) async fn tables(connection: &mut Connection) -> Result<Vec<Table>> {
+    diesel::sql_query(
+        "SELECT coalesce(p.relname, t.relname)::text AS name, \
+                sum(t.n_tup_ins)::bigint AS inserted, sum(t.n_tup_upd)::bigint AS updated, \
+                sum(t.n_tup_hot_upd)::bigint AS updated_hot, sum(t.n_tup_del)::bigint AS deleted, \
+                sum(t.n_dead_tup)::bigint AS dead, sum(pg_indexes_size(t.relid))::bigint AS index_bytes \
+         FROM pg_stat_user_tables t LEFT JOIN pg_inherits i ON i.inhrelid = t.relid \
+         LEFT JOIN pg_class p ON p.oid = i.inhparent GROUP BY 1 ORDER BY 1",
+    )
+    .load(connection)
+    .await
+    .context("cannot read the tables' statistics")
+}
+
+/// How many orders were confirmed between two moments, in seconds since the epoch, by the history's rows.
+pub(crate) async fn confirmed_between(
+    connection: &mut Connection,
+    from: f64,
+    to: f64,
+) -> Result<i64> {
+    let count: Count = diesel::sql_query(
+        "SELECT count(*) FROM history h JOIN sagas s ON s.id = h.saga_id \
+         WHERE h.saga_id >= uuid7_floor(to_timestamp($1) - interval '1 hour') \
+           AND h.kind = 1 AND h.outcome = 1 AND (1 << h.step) & s.pivot <> 0 \
+           AND h.at >= to_timestamp($1) AND h.at < to_timestamp($2)",
+    )
+    .bind::<Double, _>(from)
+    .bind::<Double, _>(to)
+    .get_result(connection)
+    .await
+    .context("cannot count what was confirmed")?;
+    Ok(count.count)
+}
+
 /// Counts the orders.
 pub(crate) async fn rows(connection: &mut Connection) -> Result<Rows> {
     diesel::sql_query(
@@ -103,6 +178,26 @@ pub(crate) async fn rows(connection: &mut Connection) -> Result<Rows> {
     .get_result(connection)
     .await
     .context("cannot count the orders")
+}
+
+/// Why orders were cancelled, and how many for each reason: those that are no older than this moment, in
+/// seconds since the epoch.
+pub(crate) async fn reasons(
+    connection: &mut Connection,
+    since: f64,
+) -> Result<BTreeMap<String, i64>> {
+    let rows: Vec<Reason> = diesel::sql_query(
+        "SELECT coalesce(reason, 'none') AS reason, count(*) AS count FROM sagas \
+         WHERE state = 5 AND id >= uuid7_floor(to_timestamp($1)) GROUP BY 1",
+    )
+    .bind::<Double, _>(since)
+    .load(connection)
+    .await
+    .context("cannot read why orders were cancelled")?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.reason, row.count))
+        .collect())
 }
 
 /// How many orders are under way; cheap.

@@ -8,6 +8,9 @@ use std::{
 
 use anyhow::{Context, Result};
 
+/// Bytes of a page of memory.
+const PAGE_BYTES: u64 = 4_096;
+
 /// The kernel shows times in hundredths of a second to every program (`USER_HZ`), whatever it counts
 /// in itself.
 const US_PER_TICK: u64 = 10_000;
@@ -35,27 +38,10 @@ pub(crate) struct Used {
 }
 
 impl Cpu {
-    /// Looks at our own processes: those below the `guichet up` that started us, if one did.
+    /// Looks at our own processes.
     pub(crate) fn now() -> Result<Self> {
         let all = processes()?;
-        let us = all.get(&process::id()).context("we are not in /proc")?;
-        let root = match all.get(&us.parent) {
-            Some(parent) if parent.command == "guichet" => us.parent,
-            _ => process::id(),
-        };
-        let mut family = BTreeSet::from([root]);
-        // Parents have no lower numbers than their children for sure, so until nothing is found.
-        loop {
-            let found: Vec<u32> = all
-                .iter()
-                .filter(|(pid, process)| family.contains(&process.parent) && !family.contains(pid))
-                .map(|(pid, _)| *pid)
-                .collect();
-            if found.is_empty() {
-                break;
-            }
-            family.extend(found);
-        }
+        let family = family(&all)?;
         let ours = family.iter().filter_map(|pid| {
             let process = all.get(pid)?;
             Some(((*pid, process.started), (name(*pid, &all), process.ticks)))
@@ -101,6 +87,41 @@ impl Cpu {
             others_percent: percent(busy.saturating_sub(ticks_of_ours)),
             stolen_percent: percent(self.stolen.saturating_sub(before.stolen)),
         }
+    }
+}
+
+/// Memory that is resident now, in bytes, by process; several of one kind are one.
+pub(crate) fn resident() -> Result<BTreeMap<String, u64>> {
+    let all = processes()?;
+    let mut bytes = BTreeMap::new();
+    for pid in family(&all)? {
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+        let pages = statm.split_whitespace().nth(1);
+        let pages: u64 = pages.and_then(|word| word.parse().ok()).unwrap_or(0);
+        *bytes.entry(name(pid, &all)).or_insert(0) += pages * PAGE_BYTES;
+    }
+    Ok(bytes)
+}
+
+/// Our own processes: those below the `guichet up` that started us, if one did.
+fn family(all: &HashMap<u32, Process>) -> Result<BTreeSet<u32>> {
+    let us = all.get(&process::id()).context("we are not in /proc")?;
+    let root = match all.get(&us.parent) {
+        Some(parent) if parent.command == "guichet" => us.parent,
+        _ => process::id(),
+    };
+    let mut family = BTreeSet::from([root]);
+    // Parents have no lower numbers than their children for sure, so until nothing is found.
+    loop {
+        let found: Vec<u32> = all
+            .iter()
+            .filter(|(pid, process)| family.contains(&process.parent) && !family.contains(pid))
+            .map(|(pid, _)| *pid)
+            .collect();
+        if found.is_empty() {
+            return Ok(family);
+        }
+        family.extend(found);
     }
 }
 
@@ -151,25 +172,28 @@ fn name(pid: u32, all: &HashMap<u32, Process>) -> String {
     match process.command.as_str() {
         "beam.smp" | "epmd" => "rabbitmq".to_owned(),
         "postgres" => "postgres".to_owned(),
-        "guichet" => fs::read_to_string(format!("/proc/{pid}/cmdline"))
+        "guichet" | "bench" => fs::read_to_string(format!("/proc/{pid}/cmdline"))
             .ok()
             .and_then(|line| role(line.split('\0').skip(1)))
-            .unwrap_or_else(|| "guichet".to_owned()),
+            .unwrap_or_else(|| process.command.clone()),
         // A helper of whoever started it.
         _ => name(process.parent, all),
     }
 }
 
-/// The subcommand among the arguments of `guichet`.
+/// What a process of ours plays: the words among its arguments that are no options, of `up` only that.
 fn role<'a>(mut arguments: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut words = Vec::new();
     while let Some(argument) = arguments.next() {
         match argument {
             "--config" | "-o" | "--output" => drop(arguments.next()),
+            "" => {}
             option if option.starts_with('-') => {}
-            role => return Some(role.to_owned()),
+            "up" => return Some("up".to_owned()),
+            word => words.push(word),
         }
     }
-    None
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 #[cfg(test)]
@@ -185,13 +209,14 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_the_first_word_that_is_no_option() {
+    fn a_role_is_the_words_that_are_no_options() {
         let role = |line: &str| role(line.split(' '));
         assert_eq!(
             role("--config f.toml worker all").as_deref(),
-            Some("worker")
+            Some("worker all")
         );
         assert_eq!(role("up --dir x").as_deref(), Some("up"));
+        assert_eq!(role("role mails 2525").as_deref(), Some("role mails 2525"));
     }
 
     #[test]
@@ -201,6 +226,7 @@ mod tests {
         while began.elapsed() < std::time::Duration::from_millis(100) {
             std::hint::black_box(began);
         }
+        assert!(resident().expect("/proc is there")["load generator"] > 0);
         let used = Cpu::now().expect("/proc is there").since(&before);
         let ours = used.us.get("load generator").copied().unwrap_or(0);
         assert!(ours >= 10_000, "{used:?}");
