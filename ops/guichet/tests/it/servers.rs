@@ -44,6 +44,22 @@ fn a_second_run_reuses_the_data_and_moves_away_from_a_taken_port() {
 }
 
 #[test]
+fn statements_are_counted() {
+    let checkout = Checkout::new(0o755);
+    let counted = checkout.exec(
+        "ask() { psql -Atq \"$GUICHET_DATABASE_URL\" -c \"$1\"; }
+         ask 'SELECT 4745003' >/dev/null
+         ask \"SELECT sum(calls) FROM pg_stat_statements WHERE query = 'SELECT \\$1'\"",
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&counted.stdout),
+        "1\n",
+        "{}",
+        text(&counted)
+    );
+}
+
+#[test]
 fn nobody_gets_in_without_the_password_and_the_role_is_no_superuser() {
     let checkout = Checkout::new(0o755);
     let done = checkout.exec(

@@ -31,6 +31,8 @@ use crate::up::{
 const DEBIAN: &str = "/usr/lib/postgresql";
 /// The role that everything of ours logs in as, and its database.
 const ROLE: &str = "guichet";
+/// Counts statements, where Debian's package has it.
+const STATISTICS: &str = "pg_stat_statements";
 /// Crash recovery replays at most `max_wal_size`, well below this on any disk.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// A fast shutdown writes a checkpoint.
@@ -70,7 +72,9 @@ impl Server {
             server.create().await?;
         } else if !known {
             let sql = format!("ALTER ROLE {ROLE} PASSWORD '{}'", server.password);
-            server.as_superuser(&server.data, &[sql]).await?;
+            server
+                .as_superuser(&server.data, "postgres", &[sql])
+                .await?;
         }
         Ok(server)
     }
@@ -78,7 +82,7 @@ impl Server {
     /// Writes the configuration for `port`.
     pub(crate) fn configure(&self, port: u16) -> Result<Configured> {
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let text = settings(port, memory_mb(&memory));
+        let text = settings(port, memory_mb(&memory), self.counts_statements());
         self.place.write("data/guichet.conf", &text)?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let spec = Spec {
@@ -141,24 +145,30 @@ impl Server {
             format!("GRANT pg_monitor TO {ROLE}"),
             format!("CREATE DATABASE {ROLE} OWNER {ROLE}"),
         ];
-        self.as_superuser(&new, &sql).await?;
+        self.as_superuser(&new, "postgres", &sql).await?;
+        if self.counts_statements() {
+            let sql = [format!("CREATE EXTENSION {STATISTICS}")];
+            self.as_superuser(&new, ROLE, &sql).await?;
+        }
         fs::rename(&new, &self.data)
             .with_context(|| format!("cannot rename {} to data", new.display()))
     }
 
+    /// Whether the library that counts statements is installed: a server does not start without what it is
+    /// to load.
+    fn counts_statements(&self) -> bool {
+        let library = format!("../lib/{STATISTICS}.so");
+        self.programs.join(library).is_file()
+    }
+
     /// Runs statements in single-user mode. That mode ends with success whatever the statements
     /// did, so its messages decide.
-    async fn as_superuser(&self, data: &Path, statements: &[String]) -> Result<()> {
+    async fn as_superuser(&self, data: &Path, database: &str, statements: &[String]) -> Result<()> {
         let mut single = self.program("postgres");
-        single.extend([
-            "--single".into(),
-            "-D".into(),
-            data.into(),
-            "postgres".into(),
-        ]);
+        single.extend(["--single".into(), "-D".into(), data.into(), database.into()]);
         let said = self.run(&single, &(statements.join("\n") + "\n")).await?;
         match said.lines().find(|line| line.contains("ERROR:")) {
-            Some(error) => bail!("PostgreSQL refused to make the role {ROLE}: {error}"),
+            Some(error) => bail!("PostgreSQL refused what its superuser asked for: {error}"),
             None => Ok(()),
         }
     }
@@ -248,7 +258,7 @@ fn memory_mb(meminfo: &str) -> u64 {
 }
 
 /// `guichet.conf`, rewritten at every start.
-fn settings(port: u16, memory_mb: u64) -> String {
+fn settings(port: u16, memory_mb: u64, counts_statements: bool) -> String {
     let shared_mb = (memory_mb / 8).clamp(64, 1024);
     let cache_mb = (memory_mb / 2).max(128);
     let settings: &[(&str, &str, String)] = &[
@@ -322,8 +332,14 @@ fn settings(port: u16, memory_mb: u64) -> String {
         ("", "log_lock_waits", "on".into()),
         ("", "cluster_name", "'guichet'".into()),
     ];
+    let statistics = (
+        "what runs how often: for operators, and for the benchmark of an idle installation",
+        "shared_preload_libraries",
+        format!("'{STATISTICS}'"),
+    );
+    let statistics = counts_statements.then_some(&statistics);
     let mut text = String::from("# Written at every start by `guichet up`; changes are lost.\n");
-    for (why, name, value) in settings {
+    for (why, name, value) in settings.iter().chain(statistics) {
         if !why.is_empty() {
             let _ = writeln!(text, "\n# {why}");
         }
