@@ -5,6 +5,7 @@
 mod away;
 mod settled;
 mod sleep;
+mod still;
 #[cfg(test)]
 mod tests;
 mod withdrawn;
@@ -51,6 +52,8 @@ pub struct Owner {
     asleep: HashMap<i16, i32>,
     /// Withdrawn definitions by which nothing was found to run any more, and the shards where.
     rid_of: HashMap<i16, BTreeMap<i16, i64>>,
+    /// Since when nothing can be sent.
+    still_since: Option<TimestampMs>,
 }
 
 /// What became of a row that was read.
@@ -114,6 +117,7 @@ impl Owner {
             tries: HashSet::new(),
             asleep: HashMap::new(),
             rid_of: HashMap::new(),
+            still_since: None,
         }
     }
 
@@ -147,6 +151,12 @@ impl Owner {
         self.held.retain(|shard, _| !shards.contains(shard));
         self.asleep.retain(|shard, _| !shards.contains(shard));
         self.sagas.forget_shards(shards);
+        if self.held.is_empty() {
+            // What was heard is of another time when shards come back: one saga held back by it would close
+            // the gateways.
+            self.breakers = Breakers::default();
+            self.tries.clear();
+        }
     }
 
     /// How many sagas are before their pivot, by shard.
@@ -259,12 +269,15 @@ impl Owner {
     /// When to look at the timers again.
     #[must_use]
     pub fn next_wake(&self) -> Option<TimestampMs> {
-        self.sagas.next_wake()
+        self.sagas.next_wake().filter(|_| !self.is_still())
     }
 
     /// Sagas whose time has come, without those whose command is only late and those that a breaker
-    /// holds back.
+    /// holds back; none while nothing can be sent.
     pub fn due(&mut self, now: TimestampMs, most: usize) -> Vec<SagaId> {
+        if self.is_still() {
+            return Vec::new();
+        }
         let mut due = self.sagas.due(now, most);
         due.retain(|id| match self.not_before(*id, now) {
             Some(at) => {
@@ -424,8 +437,12 @@ impl Owner {
     }
 
     /// The commands that these sagas are at were sent again, for another reason than that they were due.
+    /// Where they were, nobody minded them: they have the time since.
     pub fn sent_again(&mut self, sagas: &[SagaId], now: TimestampMs) {
         for id in sagas {
+            if let Some(due) = self.saga(*id).and_then(|saga| saga.wake_at) {
+                self.give_time(*id, due, now);
+            }
             self.sagas.sent(*id, now);
         }
     }

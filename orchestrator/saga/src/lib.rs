@@ -24,7 +24,7 @@ pub use definition::{
     BadDefinition, Class, Definition, ProbeMode, StepDefinition, WaitingDefinition,
 };
 pub use instance::{Cursor, Flags, Instance, State, Status, Steps};
-pub use resend::{Answers, current};
+pub use resend::{Answers, after_silence, current};
 pub use retry::RetryPolicy;
 pub use settle::{Applied, Plan, Settlement, Write, settle};
 pub use step::{

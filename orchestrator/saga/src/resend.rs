@@ -77,6 +77,40 @@ pub fn current(definition: &Definition, saga: &Instance) -> Option<Send> {
     })
 }
 
+/// A saga with a command out for which nothing could be done since `since`: there was no broker, or no owner.
+/// That time was not the step's. It has as much left as it had then, and at least that of one answer; and
+/// since its command goes again now, it is not due before that one is late. The saga's own time has gone on.
+/// `None`: nothing changes.
+#[must_use]
+pub fn after_silence(
+    definition: &Definition,
+    saga: &Instance,
+    since: TimestampMs,
+    now: TimestampMs,
+) -> Option<Instance> {
+    let cursor = saga.cursor.filter(|cursor| cursor.outstanding)?;
+    let patience = i64::from(definition.step(cursor.step)?.resend_ms);
+    // The time of a pause is given when it ends.
+    let until = saga.paused_at.map_or(now, |at| at.min(now));
+    let by = until.saturating_sub(since);
+    if by <= 0 {
+        return None;
+    }
+    let doublings = u32::try_from(saga.resends).unwrap_or(0).min(16);
+    let deadline = match saga.deadline_counts() {
+        true => saga.deadline,
+        false => i64::MAX,
+    };
+    let mut next = saga.clone();
+    let one_answer = now.saturating_add(patience);
+    let longer = |at: TimestampMs| at.saturating_add(by).max(one_answer);
+    next.budget_until = saga.budget_until.map(longer);
+    let late = now.saturating_add(patience << doublings);
+    let latest = next.budget_until.unwrap_or(i64::MAX).min(deadline);
+    next.wake_at = saga.wake_at.map(|at| at.max(late).min(latest));
+    Some(next)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

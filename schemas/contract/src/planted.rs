@@ -86,6 +86,8 @@ pub enum Bug {
     CorrectionRevivesDone,
     /// A correction opens a refusal for commands that were decided before it, too.
     CorrectionForLateCommands,
+    /// While nothing can be sent sagas are woken and their steps' time passes.
+    OutageTakesTime,
 }
 
 #[cfg(feature = "planted")]

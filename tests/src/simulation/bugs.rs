@@ -198,6 +198,12 @@ pub const ALL: &[Planted] = &[
         breaks: &["prompt-end"],
         faults: &[Fault::ProviderOutage],
     },
+    // Cancelled for nothing, or its undo has failed for nothing.
+    Planted {
+        bugs: &[Bug::OutageTakesTime],
+        breaks: &["prompt-end"],
+        faults: &[Fault::BrokerAway],
+    },
     Planted {
         bugs: &[Bug::HeldPivotIsAwaited],
         breaks: &["bounded-work"],

@@ -228,7 +228,8 @@ impl Database {
             .filter(|(_, shard)| shards.contains(shard))
     }
 
-    /// Renews leases; says how all of them stand and how many others live.
+    /// Renews leases; says how all of them stand and how many others live. Who has no queue does not
+    /// count, and renews only while nobody else could do better.
     pub(super) fn renew(
         &mut self,
         node: usize,
@@ -237,12 +238,18 @@ impl Database {
         lease_ms: i64,
         now: TimestampMs,
     ) -> (Vec<Lease>, usize) {
-        self.seen_until[node] = now + lease_ms;
+        let others = (0..2).filter(|other| *other != node && self.seen_until[*other] > now);
+        let others = others.count();
+        if queue.is_some() {
+            self.seen_until[node] = now + lease_ms;
+        }
         let mut leases = Vec::with_capacity(self.leases.len());
         for (shard, row) in (0..).zip(&mut self.leases) {
             let mine = row.owner == Some(node) && held.contains(&(shard, row.epoch));
             if mine {
-                row.until = now + lease_ms;
+                if queue.is_some() || others == 0 {
+                    row.until = now + lease_ms;
+                }
                 row.reply_queue = queue;
             }
             leases.push(Lease {
@@ -252,8 +259,7 @@ impl Database {
                 live: row.until > now,
             });
         }
-        let others = (0..2).filter(|other| *other != node && self.seen_until[*other] > now);
-        (leases, others.count())
+        (leases, others)
     }
 
     /// Takes shards that are free, over, or were this node's.

@@ -95,6 +95,8 @@ faults! {
     OperatorMigrates = "an operator moves a saga to another version", 2500;
     /// A version of the definition is withdrawn.
     DefinitionWithdrawn = "a definition is withdrawn", 1500;
+    /// One orchestrator cannot reach the broker for a while, and the other can.
+    LineCut = "an orchestrator is cut off from the broker", 150;
 }
 
 /// How often each fault strikes, in ten thousand occasions.
@@ -136,6 +138,16 @@ impl Mix {
     #[must_use]
     pub fn of(&self, fault: Fault) -> u32 {
         self.0[fault as usize]
+    }
+
+    /// Whether nothing goes wrong but with the broker, which loses no order its time.
+    #[must_use]
+    pub(super) fn is_of_the_broker(&self) -> bool {
+        let others = |fault: &&Fault| ![Fault::BrokerAway, Fault::LineCut].contains(fault);
+        Fault::ALL
+            .iter()
+            .filter(others)
+            .all(|fault| self.of(*fault) == 0)
     }
 
     /// Whether nothing goes wrong.

@@ -400,6 +400,18 @@ impl Judge {
         }
     }
 
+    /// Nothing went wrong but with the broker: nothing was cancelled because a step's time was over, and no
+    /// undo has failed.
+    pub(super) fn close_after_outages(&mut self, db: &Database) {
+        for (order, row) in db.orders.iter().enumerate() {
+            let failed = row.saga.reason.as_deref() == Some(Refusal::StepFailed.code());
+            if failed || !row.saga.failed_undo.is_empty() {
+                let what = format!("it has failed for want of the broker: {:?}", row.saga);
+                self.fail("prompt-end", order, what);
+            }
+        }
+    }
+
     /// Everything is at rest.
     pub(super) fn close(&mut self, db: &Database, orders: &[Order]) {
         if db.orders.len() != orders.len() {

@@ -149,8 +149,13 @@ impl World {
     }
 
     fn connect(&mut self, i: usize) {
-        if self.broker.away {
-            return; // it will, when the broker is back
+        let process = &mut self.orchestrators[i];
+        if process.session.is_some() {
+            return;
+        }
+        if self.broker.away || self.now < self.cut_until[i] {
+            let clock = process.clock(self.now);
+            return process.owner.stand_still(clock); // it will, when the broker is back
         }
         let queue = self.broker.declare(i);
         let process = &mut self.orchestrators[i];
@@ -164,7 +169,10 @@ impl World {
         if let Some(queue) = self.orchestrators[i].session.take() {
             self.broker.delete(queue);
         }
-        self.orchestrators[i].taken.clear();
+        let process = &mut self.orchestrators[i];
+        process.taken.clear();
+        let clock = process.clock(self.now);
+        process.owner.stand_still(clock);
     }
 
     pub(super) fn reconnect(&mut self, i: usize) {
@@ -295,7 +303,10 @@ impl World {
         let plan = lease::plan(&leases, &held, NAMES[i], others);
         process.owner.lose(&plan.lost);
         process.owner.lose(&plan.release);
-        process.send_all_again = false;
+        if process.session.is_some() {
+            process.owner.go_on(clock);
+            process.send_all_again = false;
+        }
         if !plan.lost.is_empty() {
             tell!(
                 self,

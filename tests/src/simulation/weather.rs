@@ -72,11 +72,28 @@ impl World {
             self.sessions_end();
         }
         if !self.broker.away && self.strikes(Fault::BrokerAway) {
-            let ms = self.rng.range(200, 15_000);
+            // Now and then for longer than any step has time.
+            let ms = match self.rng.chance(1_500) {
+                true => self.rng.range(60_000, 200_000),
+                false => self.rng.range(200, 15_000),
+            };
             tell!(self, None, "the broker is away for {ms} ms");
             self.broker.away = true;
             self.sessions_end();
             self.after(ms, Event::BrokerBack);
+        }
+        if self.strikes(Fault::LineCut) {
+            let i = usize::try_from(self.rng.below(2)).unwrap_or(0);
+            let ms = self.rng.range(200, 60_000);
+            tell!(
+                self,
+                None,
+                "{} has no broker for {ms} ms",
+                super::database::NAMES[i]
+            );
+            self.cut_until[i] = self.now + ms;
+            self.disconnect(i);
+            self.after(ms, Event::LineBack(i));
         }
         if self.now >= self.provider_back_at && self.strikes(Fault::ProviderOutage) {
             // Now and then for more than an order's whole time.
@@ -126,6 +143,12 @@ impl World {
             self.reconnect(i);
         }
         self.kick_all();
+    }
+
+    pub(super) fn line_back(&mut self, i: usize) {
+        if self.now >= self.cut_until[i] {
+            self.reconnect(i);
+        }
     }
 
     /// Once nothing goes wrong any more, nobody minds what another one minds.

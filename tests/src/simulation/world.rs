@@ -64,6 +64,8 @@ pub(super) enum Event {
     /// A request reaches the provider; whose effect it was, if he still listens.
     Request(usize, Request, Option<(usize, u32, u64)>),
     BrokerBack,
+    /// An orchestrator can reach the broker again.
+    LineBack(usize),
     Heal,
 }
 
@@ -108,9 +110,13 @@ pub(super) struct World {
     /// What goes wrong now.
     pub(super) mix: Mix,
     pub(super) calm: bool,
+    /// Nothing goes wrong but with the broker.
+    broker_only: bool,
     pub(super) db: Database,
     /// By how much the database's clock is off.
     pub(super) db_offset: i64,
+    /// Until when each orchestrator cannot reach the broker.
+    pub(super) cut_until: [i64; 2],
     pub(super) broker: Broker,
     pub(super) orders: Vec<Order>,
     pub(super) orchestrators: [Orchestrator; 2],
@@ -153,6 +159,7 @@ impl World {
         let mut rng = Rng::new(setting.seed);
         let mix = setting.mix.clone().unwrap_or_else(|| Mix::draw(&mut rng));
         let calm = mix.is_calm();
+        let broker_only = !calm && mix.is_of_the_broker();
         let pauses = mix.of(Fault::OperatorPauses);
         let offers: Vec<OfferId> = (1..=3).map(|n| OfferId(Uuid::from_u128(n))).collect();
         let wanted = i64::try_from(setting.sagas).unwrap_or(i64::MAX);
@@ -165,8 +172,10 @@ impl World {
             now: BEGIN,
             mix,
             calm,
+            broker_only,
             db,
             db_offset: 0,
+            cut_until: [i64::MIN; 2],
             broker: Broker::default(),
             orders: Vec::with_capacity(setting.sagas),
             orchestrators: [0, 1].map(|_| Orchestrator::new(BEGIN, definitions.clone())),
@@ -246,6 +255,9 @@ impl World {
             let tick_at = tick.map_or(i64::MAX, |i| self.orchestrators[i].next_tick);
             if self.healed_at.is_some_and(|at| self.now > at + SETTLED_MS) && self.is_over() {
                 self.judge.close(&self.db, &self.orders);
+                if self.broker_only {
+                    self.judge.close_after_outages(&self.db);
+                }
                 self.check_owners();
                 return;
             }
@@ -347,6 +359,7 @@ impl World {
             Event::Worker(w, life, work) => self.worker_works(w, life, work),
             Event::Request(order, request, asker) => self.request_arrives(order, &request, asker),
             Event::BrokerBack => self.broker_back(),
+            Event::LineBack(i) => self.line_back(i),
             Event::Heal => self.heal(),
         }
     }
@@ -364,6 +377,8 @@ impl World {
             self.broker_back();
         }
         for i in 0..2 {
+            self.cut_until[i] = self.now;
+            self.line_back(i);
             if !self.orchestrators[i].up {
                 self.start_orchestrator(i);
             }

@@ -355,13 +355,13 @@ pub(super) const QUERIES: &[Query] = &[
     Query {
         name: "nothing-is-overdue",
         promise: "prompt-end",
-        says: "No live saga is left for 10 minutes beyond its time while its shard has an owner.",
+        says: "No live saga is left for 10 minutes beyond its time while its shard has an owner with a broker.",
         sql: "SELECT 'saga ' || s.id AS subject,
                      format('due since %s, its shard %s owned by %s', s.wake_at, h.shard, h.owner)
                        AS detail
               FROM sagas s JOIN shards h USING (shard)
               WHERE NOT s.ended AND s.flags & 7 = 0 AND s.wake_at < now() - interval '10 minutes'
-                AND h.owner IS NOT NULL AND h.lease_until > now()",
+                AND h.owner IS NOT NULL AND h.lease_until > now() AND h.reply_queue IS NOT NULL",
     },
 ];
 

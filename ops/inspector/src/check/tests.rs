@@ -91,13 +91,19 @@ async fn what_is_allowed_is_not_reported() {
         "UPDATE sagas SET wake_at = now() - interval '11 minutes'
          WHERE NOT ended",
         "UPDATE sagas SET wake_at = now() - interval '11 minutes', flags = 4 WHERE NOT ended;
-         UPDATE shards SET owner = 'a', lease_until = now() + interval '5 seconds' WHERE shard = 0",
+         UPDATE shards SET owner = 'a', lease_until = now() + interval '5 seconds', reply_queue = 'a'
+         WHERE shard = 0",
         "UPDATE sagas SET wake_at = now() - interval '9 minutes' WHERE NOT ended;
+         UPDATE shards SET owner = 'a', lease_until = now() + interval '5 seconds', reply_queue = 'a'
+         WHERE shard = 0",
+        // Its owner has no broker, and waits.
+        "UPDATE sagas SET wake_at = now() - interval '11 minutes' WHERE NOT ended;
          UPDATE shards SET owner = 'a', lease_until = now() + interval '5 seconds' WHERE shard = 0",
         // A person has stopped it, whenever it was due and though nothing wakes it.
         "UPDATE sagas SET wake_at = now() - interval '11 minutes', flags = 1, paused_at = now()
          WHERE NOT ended;
-         UPDATE shards SET owner = 'a', lease_until = now() + interval '5 seconds' WHERE shard = 0",
+         UPDATE shards SET owner = 'a', lease_until = now() + interval '5 seconds', reply_queue = 'a'
+         WHERE shard = 0",
         "UPDATE sagas SET wake_at = NULL, flags = 1, paused_at = now() WHERE NOT ended",
         // An undo failed and a later one runs.
         "UPDATE sagas SET state = 3, failed_undo = 2, maybe_in_force = 3, flags = 4, step = 0,

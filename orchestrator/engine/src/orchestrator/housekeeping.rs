@@ -1,6 +1,10 @@
 //! Leases, signals, sagas not known yet: what an owner does every few seconds.
 
-use super::{Orchestrator, session::Lost, settle::Given};
+use super::{
+    Orchestrator,
+    session::{Lost, takes},
+    settle::Given,
+};
 use crate::{
     Error,
     lease::{Lease, plan},
@@ -58,15 +62,18 @@ impl Orchestrator {
         match self.mind_leases().await {
             Ok(()) => {
                 self.renewed = Instant::now();
-                if let Some(lost) = self.lost.take() {
-                    let refused = self.publisher.take_refused();
-                    let again = match lost {
-                        Lost::All => sent_before,
-                        Lost::Refused => refused,
-                    };
-                    self.send_again(again, "session").await;
+                if self.can_send() {
+                    self.owner.go_on(self.clock.now_ms());
+                    if let Some(lost) = self.lost.take() {
+                        let refused = self.publisher.take_refused();
+                        let again = match lost {
+                            Lost::All => sent_before,
+                            Lost::Refused => refused,
+                        };
+                        self.send_again(again, "session").await;
+                    }
                 }
-                if self.sessions.number > 0 {
+                if self.parts.bus.state().borrow().connected {
                     self.parts.ready.ready();
                 }
             }
@@ -113,15 +120,14 @@ impl Orchestrator {
         if self.renewed.elapsed() > lease && !self.owner.shards().is_empty() {
             let shards = self.owner.shards();
             tracing::warn!(?shards, "the leases are over");
-            self.owner.lose(&shards);
-            self.parts.bus.bind_shards(&[]);
+            self.lose(&shards);
         }
     }
 
     async fn mind_leases(&mut self) -> Result<(), Error> {
         let lease_ms = i64::try_from(self.parts.config.lease_ms).unwrap_or(i64::MAX);
         let node = self.parts.node.clone();
-        let reply_queue = self.parts.bus.state().borrow().reply_queue.clone();
+        let reply_queue = self.reply_queue();
         let held = self.owner.held();
         let live = self.owner.before_pivot();
         let now = self.clock.now_ms();
@@ -170,9 +176,13 @@ impl Orchestrator {
         }
         if !plan.release.is_empty() {
             self.lose(&plan.release);
+            let epoch = |lease: &Lease| (lease.shard, lease.epoch);
+            let released = leases.iter().map(epoch);
+            let (shards, epochs) = released.filter(|one| plan.release.contains(&one.0)).unzip();
             Release {
                 node: node.clone(),
-                shards: plan.release,
+                shards,
+                epochs,
             }
             .execute(&mut connection)
             .await?;
@@ -201,6 +211,13 @@ impl Orchestrator {
         Ok(())
     }
 
+    /// Where replies come; nowhere for who could not send what they are to answer.
+    fn reply_queue(&self) -> Option<String> {
+        let state = self.parts.bus.state();
+        let state = state.borrow();
+        state.reply_queue.clone().filter(|_| takes(&state))
+    }
+
     fn lose(&mut self, shards: &[i16]) {
         if shards.is_empty() {
             return;
@@ -208,6 +225,19 @@ impl Orchestrator {
         tracing::info!(?shards, "shards given up");
         self.owner.lose(shards);
         self.bind();
+        self.show_breakers();
+    }
+
+    /// With the last shard its breakers are gone.
+    fn show_breakers(&self) {
+        let open = self.owner.open();
+        let steps = self.parts.definitions.iter().flat_map(|one| &one.steps);
+        for step in steps {
+            METRICS
+                .breaker_open
+                .with_label_values(&[step.name.as_str()])
+                .set(i64::from(open.contains(step.number)));
+        }
     }
 
     /// Loads the sagas of new shards and sends the commands they are at: their replies went to
@@ -436,7 +466,7 @@ impl Orchestrator {
         Ok(())
     }
 
-    fn report(&self, what: &str, result: Result<(), Error>) {
+    pub(super) fn report(&self, what: &str, result: Result<(), Error>) {
         if let Err(error) = result {
             tracing::warn!(%error, node = self.parts.node, "{what} failed; it is tried again");
         }
@@ -446,9 +476,11 @@ impl Orchestrator {
     pub(super) async fn sign_off(&self) {
         let gone = async {
             let mut connection = self.parts.pool.get().await?;
+            let (shards, epochs) = self.owner.held().into_iter().unzip();
             Release {
                 node: self.parts.node.clone(),
-                shards: self.owner.shards(),
+                shards,
+                epochs,
             }
             .execute(&mut connection)
             .await?;

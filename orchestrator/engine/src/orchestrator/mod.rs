@@ -13,6 +13,8 @@
 //!   restarted one, so the elder stops as soon as it sees that its own name has a later epoch.
 //! - The broker loses everything: with the new session every command without an answer is sent once.
 //! - The broker takes nothing for a while: the same once it does.
+//! - There is no broker for long: nobody is woken, and that time is not the steps' (`owner/still.rs`). Shards
+//!   go to a process that has one, if there is any: who has none does not count and does not renew.
 
 mod asking;
 mod clean;
@@ -36,7 +38,7 @@ use publish::Publisher;
 use runtime::health::Check;
 use saga::{Input, InputKind, ReplyInput};
 use serde_json::Value;
-use session::{Lost, Sessions};
+use session::{Lost, Sessions, takes};
 use settle::Given;
 use std::time::{Duration, Instant};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
@@ -176,12 +178,19 @@ impl Orchestrator {
         let state = self.parts.bus.state();
         let state = state.borrow();
         let lost = self.sessions.notice(&state);
+        if !takes(&state) {
+            self.owner.stand_still(self.clock.now_ms());
+        }
         if !state.connected {
             self.parts.ready.not_ready("no session with RabbitMQ");
             return false;
         }
         self.lost = self.lost.max(lost);
         lost.is_some()
+    }
+
+    fn can_send(&self) -> bool {
+        takes(&self.parts.bus.state().borrow())
     }
 
     async fn sleep_until_due(&self) {
@@ -211,6 +220,9 @@ impl Orchestrator {
     /// Sagas whose time has come.
     fn due(&mut self) -> Vec<Given> {
         let now = self.clock.now_ms();
+        if !self.can_send() {
+            self.owner.stand_still(now);
+        }
         let due = self.owner.due(now, self.parts.config.batch_max);
         due.into_iter().map(Given::wake).collect()
     }

@@ -41,6 +41,11 @@ impl Sessions {
     }
 }
 
+/// Whether anything can be sent.
+pub(super) fn takes(now: &State) -> bool {
+    now.connected && !now.blocked
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,9 +69,13 @@ impl Orchestrator {
                     let ackers = std::mem::take(&mut outgoing.ackers);
                     self.publisher.send(std::mem::take(&mut outgoing)).await;
                     outgoing.ackers = ackers;
-                    // Whoever moves a saga that often has settled its inputs too; if not, it wakes.
                     if !conflicts.is_empty() && rereads < REREADS_MAX {
                         parts.push((conflicts, rereads + 1));
+                    } else if !conflicts.is_empty() {
+                        // Whoever moves a saga that often has settled its inputs too; if not, it wakes, for
+                        // which it has to be in memory.
+                        let read = self.load_missing(&conflicts).await;
+                        self.report("reading sagas that others move", read.map(drop));
                     }
                 }
                 Err(error) => {

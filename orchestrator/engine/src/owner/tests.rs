@@ -117,3 +117,101 @@ fn what_a_withdrawal_has_left_is_asked_for_until_nothing_is() {
     owner.acquired(&[(SHARD, 2)]);
     assert!(owner.may_sleep_by(by), "somebody else had the shard");
 }
+
+/// A broker that is away takes none of the time that its steps have; nobody is woken meanwhile.
+#[test]
+fn while_nothing_can_be_sent_nobody_is_woken_and_no_time_passes_for_a_step() {
+    let (out, other) = (begun(0), begun(1_000));
+    let mut owner = owner_of(&[out.clone(), other.clone()]);
+    let budget = out.budget_until.expect("a budget");
+    owner.stand_still(4_000);
+    owner.stand_still(50_000); // noticed once more
+    let back = 94_000;
+    assert!(owner.due(back, 10).is_empty());
+    assert_eq!(owner.next_wake(), None, "and there is nothing to wait for");
+    owner.go_on(back);
+    owner.sent_again(&[out.id, other.id], back);
+    assert!(owner.due(back, 10).is_empty(), "they were sent just now");
+    let now = owner.saga(out.id).expect("it is there");
+    assert_eq!(now.budget_until, Some(budget + 90_000));
+    assert_eq!(now.deadline, out.deadline, "its own time has gone on");
+    assert_eq!(owner.next_wake(), Some(back + 5_000));
+    assert_eq!(owner.due(back + 5_000, 10).len(), 2);
+    assert!(
+        given(&mut owner, out.id, Input::Wake, back + 5_000),
+        "sent again, and not given up"
+    );
+}
+
+/// Its owner has died, and nobody knows of the outage: its row says since when it was due.
+#[test]
+fn what_nobody_minded_has_the_time_since_it_was_due() {
+    let saga = begun(0);
+    let mut owner = owner_of(&[]);
+    let mut later = saga.clone();
+    later.rev = 2; // when its command was decided is not known
+    owner.take_in(later, SHARD);
+    owner.sent_again(&[saga.id], 65_000);
+    let now = owner.saga(saga.id).expect("it is there");
+    assert_eq!(now.budget_until, saga.budget_until.map(|at| at + 60_000));
+    assert_eq!(now.wake_at, Some(70_000));
+}
+
+/// The last answer may have been away when its time was nearly over: what is sent again can be answered.
+#[test]
+fn what_is_sent_again_has_at_least_the_time_of_one_answer() {
+    let mut saga = begun(0);
+    saga.rev = 2;
+    saga.wake_at = saga.budget_until;
+    let mut owner = owner_of(&[saga.clone()]);
+    owner.sent_again(&[saga.id], 300_000);
+    let now = owner.saga(saga.id).expect("it is there");
+    assert_eq!(now.budget_until, Some(305_000));
+}
+
+/// Its own deadline ends what is late.
+#[test]
+fn whose_own_time_is_over_ends_once_something_can_be_sent() {
+    let saga = begun(0);
+    let mut owner = owner_of(&[saga.clone()]);
+    owner.stand_still(1_000);
+    let back = saga.deadline + 1;
+    owner.go_on(back);
+    owner.sent_again(&[saga.id], back);
+    assert_eq!(owner.due(back, 10), [saga.id]);
+    given(&mut owner, saga.id, Input::Wake, back);
+    let now = owner.saga(saga.id).expect("it is undone");
+    assert_eq!(now.reason.as_deref(), Some("deadline_exceeded"));
+}
+
+/// Who has lost all shards has heard nothing of what they need outside when they come back.
+#[test]
+fn breakers_go_with_the_last_shard() {
+    let sagas: Vec<Instance> = (0..8).map(|_| at_pay()).collect();
+    let mut owner = owner_of(&sagas);
+    owner.acquired(&[(SHARD + 1, 1)]);
+    for saga in &sagas {
+        let away = Input::Reply(ReplyInput {
+            seq: saga.seq,
+            outcome: Outcome::Retry,
+            code: Some("provider_unreachable".to_owned()),
+            retry_after_ms: None,
+        });
+        given(&mut owner, saga.id, away, 1_000);
+    }
+    assert!(!owner.open().is_empty());
+    owner.lose(&[SHARD + 1]);
+    assert!(!owner.open().is_empty(), "it has the other one");
+    owner.lose(&[SHARD]);
+    assert!(owner.open().is_empty());
+}
+
+fn at_pay() -> Instance {
+    let mut saga = begun(0);
+    for _ in 0..2 {
+        let definition = saga::order::v1();
+        let next = saga::step(&definition, &saga, &done(saga.seq), Now::new(10, 0));
+        saga = next.expect("it is its reply").next;
+    }
+    saga
+}

@@ -4,6 +4,7 @@ mod drive;
 mod faults;
 mod held;
 mod logs;
+mod outage;
 mod outdated;
 mod pause;
 mod strays;

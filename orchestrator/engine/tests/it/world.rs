@@ -26,6 +26,7 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) incarnation: Incarnation,
     pub(crate) seen: Arc<Mutex<Vec<Command>>>,
+    definitions: Definitions,
     stop: CancellationToken,
 }
 
@@ -40,23 +41,43 @@ pub(crate) struct Running {
     pub(crate) stop: CancellationToken,
     pub(crate) task: JoinHandle<Result<(), engine::Error>>,
     pub(crate) bus: Bus,
+    pub(crate) readiness: Readiness,
+}
+
+/// An orchestrator's section of the configuration: leases that end soon, and many rounds.
+pub(crate) fn config() -> Config {
+    Config {
+        lease_ms: 2_000,
+        housekeeping_ms: 200,
+        ..Config::default()
+    }
 }
 
 pub(crate) fn definitions() -> Definitions {
+    definitions_with(|_| {})
+}
+
+/// The same with a change.
+pub(crate) fn definitions_with(change: impl FnOnce(&mut saga::Definition)) -> Definitions {
     let mut order = saga::order::v1();
     for step in &mut order.steps {
         step.resend_ms = 1_000; // so that a test of resending takes no five seconds
     }
     order.version = 99;
     order.id = 99;
+    change(&mut order);
     Definitions::of([order])
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(definitions()).await
+    }
+
+    pub(crate) async fn with(definitions: Definitions) -> Self {
         let database = TestDatabase::create().await;
         let mut connection = database.connection().await;
-        engine::definitions::register(&mut connection, &definitions())
+        engine::definitions::register(&mut connection, &definitions)
             .await
             .expect("registered");
         let number = database::incarnation(&mut connection)
@@ -67,7 +88,7 @@ impl World {
         let stop = CancellationToken::new();
         let bus = Bus::start(namespace.config(), incarnation, stop.clone());
         let pool = database.pool();
-        let client = Client::new(&pool, bus.clone(), &definitions(), 99)
+        let client = Client::new(&pool, bus.clone(), &definitions, 99)
             .await
             .expect("a client");
         bus.ready().await;
@@ -78,6 +99,7 @@ impl World {
             client,
             incarnation,
             seen: Arc::default(),
+            definitions,
             stop,
         }
     }
@@ -90,27 +112,39 @@ impl World {
     }
 
     pub(crate) async fn orchestrator_on(&self, node: &str, bus_config: bus::Config) -> Running {
+        let running = self.begin_orchestrator(node, bus_config, config());
+        eventually("the orchestrator is ready", async || {
+            running.readiness.report().ready.then_some(())
+        })
+        .await;
+        running
+    }
+
+    /// Starts one, which may never be ready.
+    pub(crate) fn begin_orchestrator(
+        &self,
+        node: &str,
+        bus_config: bus::Config,
+        config: Config,
+    ) -> Running {
         let stop = CancellationToken::new();
         let bus = Bus::start(bus_config, self.incarnation, self.stop.child_token());
         let readiness = Readiness::new(stop.clone());
         let parts = Parts {
-            config: Config {
-                lease_ms: 2_000,
-                housekeeping_ms: 200,
-                ..Config::default()
-            },
+            config,
             node: node.to_owned(),
             pool: self.database.pool(),
             bus: bus.clone(),
-            definitions: definitions(),
+            definitions: self.definitions.clone(),
             ready: readiness.check("orchestrator"),
         };
         let task = tokio::spawn(engine::run(parts, stop.clone()));
-        eventually("the orchestrator is ready", async || {
-            readiness.report().ready.then_some(())
-        })
-        .await;
-        Running { stop, task, bus }
+        Running {
+            stop,
+            task,
+            bus,
+            readiness,
+        }
     }
 
     /// Workers for every step that answer by the script.
@@ -155,28 +189,38 @@ impl World {
 
     /// Starts sagas as a gateway that dies before it sends anything.
     pub(crate) async fn start_unsent(&self, count: usize) -> (Vec<SagaId>, engine::Started) {
-        let ids = (0..count).map(|_| SagaId::new());
+        let ids: Vec<SagaId> = (0..count).map(|_| SagaId::new()).collect();
+        let started = self.insert(&ids).await;
+        (ids, started)
+    }
+
+    /// Starts sagas with these ids.
+    pub(crate) async fn start_these(&self, ids: &[SagaId]) {
+        let started = self.insert(ids).await;
+        self.client.send_first(started).await;
+    }
+
+    async fn insert(&self, ids: &[SagaId]) -> engine::Started {
         let new: Vec<NewSaga> = ids
+            .iter()
             .map(|id| NewSaga {
-                id,
-                trace_id: trace_of(id),
+                id: *id,
+                trace_id: trace_of(*id),
             })
             .collect();
         let mut connection = self.pool.get().await.expect("a connection");
         let client = self.client.clone();
-        let inserted = new.clone();
-        let started = connection
+        connection
             .transaction::<_, engine::Error, _>(async move |connection| {
-                client.start(connection, &inserted).await
+                client.start(connection, &new).await
             })
             .await
-            .expect("inserted");
-        (new.iter().map(|new| new.id).collect(), started)
+            .expect("inserted")
     }
 
     pub(crate) async fn view(&self, id: SagaId) -> SagaView {
         let mut connection = self.pool.get().await.expect("a connection");
-        engine::view::read(&mut connection, &definitions(), id)
+        engine::view::read(&mut connection, &self.definitions, id)
             .await
             .expect("readable")
             .expect("the saga exists")

@@ -280,7 +280,8 @@ pub(super) const PLANTED: &[(&str, &str, &str)] = &[
     (
         "nothing-is-overdue",
         "UPDATE sagas SET wake_at = now() - interval '11 minutes' WHERE NOT ended;
-         UPDATE shards SET owner = 'a', lease_until = now() + interval '5 seconds' WHERE shard = 0",
+         UPDATE shards SET owner = 'a', lease_until = now() + interval '5 seconds', reply_queue = 'a'
+         WHERE shard = 0",
         OTHER,
     ),
     (
