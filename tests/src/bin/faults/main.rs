@@ -177,7 +177,10 @@ async fn all(arguments: &Arguments) -> Result<bool> {
                 .is_ok_and(|outcome| outcome.violations.is_empty() && outcome.rest.is_some());
             well &= right || (arguments.ci && kept && recovered);
             // What is broken stays broken, and is not to be counted against the next. Who was only late is not.
-            if right || kept {
+            // Orders that were late for a fault of minutes would be held against the next.
+            if (right || kept) && fault.lasts.is_some() {
+                run.stage.close(arguments.keep).await?;
+            } else if right || kept {
                 stage = Some(run.stage);
             } else {
                 say(&format!("    logs stay in {}", run.stage.root.display()));

@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use checker::{
-    Evidence, Violation, collect,
+    Evidence, Excused, Violation, collect,
     evidence::{Mail, Parked},
     judge,
 };
@@ -162,6 +162,11 @@ impl Run {
         let evidence = Evidence {
             healed_at_ms,
             shown,
+            // What lasts for minutes lasts longer than an order may take. Nothing leads to a person.
+            excused: Excused {
+                late: fault.lasts.is_some(),
+                ..Excused::default()
+            },
             ..self.evidence(calm).await?
         };
         let mut violations = judge(&evidence);
