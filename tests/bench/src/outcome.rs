@@ -73,7 +73,8 @@ pub(crate) struct NotConfirmed {
     pub(crate) unanswered: usize,
     /// Cancelled and undone, by the reason.
     pub(crate) cancelled: BTreeMap<String, i64>,
-    /// Accepted, and neither seen confirmed nor cancelled; some of them by name.
+    /// Accepted, and neither seen confirmed nor cancelled on the stream, whose events may be lost (the rows
+    /// say what became of them); some of them by name.
     pub(crate) without_end: usize,
     pub(crate) some_without_end: Vec<Uuid>,
 }

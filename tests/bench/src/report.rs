@@ -47,7 +47,7 @@ pub(crate) fn orders(run: &Outcome) -> String {
     let not = &run.not_confirmed;
     let _ = writeln!(
         text,
-        "  not confirmed: refused {}, unanswered {}, cancelled {}, without an end {} {:?}\n",
+        "  not confirmed: refused {}, unanswered {}, cancelled {}, without an end on the stream {} {:?}\n",
         counts(&not.refused),
         not.unanswered,
         counts(&not.cancelled),
