@@ -6,23 +6,31 @@ use serde_json::json;
 use tests::world::{Settings, Stands, Wish, World, catalogue::DIVING_A, until};
 use workers::Pools;
 
+/// How long the provider takes to answer to a payment.
+const SLOW_MS: u64 = 15_000;
+
 #[tokio::test]
 async fn undos_go_on_while_every_connection_of_new_work_is_held() {
-    let mut world = World::without_workers(Settings::default()).await;
+    // The provider's answer is far longer away than the undos take on any machine.
+    let settings = Settings {
+        pay_timeout_ms: 2 * SLOW_MS,
+        ..Settings::default()
+    };
+    let mut world = World::without_workers(settings).await;
     let pools = Pools {
         acts: world.ground.database.pool(),
         undos: world.ground.database.pool(),
     };
     world.work_with(&StepName::OF_AN_ORDER, pools.clone()).await;
-    // One is being paid, so that its money has to be given back; one waits for its customer.
-    let wish = Wish::of(DIVING_A, 1);
-    let buyer = json!({ "receipt_email": wish.email() });
-    let slow = json!({"slow": {"ms": 1_000}});
-    world.provider.plan_for(&buyer, "confirm", &slow, 1).await;
-    let paying = world.shop.place(&wish).await;
+    // One waits for its customer; one is being paid, so that its money has to be given back.
     let wish = Wish::of(DIVING_A, 1).paid_with("pm_card_authenticationRequired");
     let waiting = world.shop.place(&wish).await;
     world.shop.until_status(&waiting, "action_required").await;
+    let wish = Wish::of(DIVING_A, 1);
+    let buyer = json!({ "receipt_email": wish.email() });
+    let slow = json!({"slow": {"ms": SLOW_MS}});
+    world.provider.plan_for(&buyer, "confirm", &slow, 1).await;
+    let paying = world.shop.place(&wish).await;
     until("it is being paid", async || {
         let pay = world.judge.effect(paying.id, &StepName::PAY).await?;
         (pay.stands == Stands::Claimed && pay.outside_id.is_some()).then_some(())
