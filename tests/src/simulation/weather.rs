@@ -83,7 +83,7 @@ impl World {
             self.after(ms, Event::BrokerBack);
         }
         if self.strikes(Fault::LineCut) {
-            let i = usize::try_from(self.rng.below(2)).unwrap_or(0);
+            let i = self.rng.below(2);
             let ms = self.rng.range(200, 60_000);
             tell!(
                 self,

@@ -163,7 +163,7 @@ fn what_is_sent_again_has_at_least_the_time_of_one_answer() {
     let mut saga = begun(0);
     saga.rev = 2;
     saga.wake_at = saga.budget_until;
-    let mut owner = owner_of(&[saga.clone()]);
+    let mut owner = owner_of(std::slice::from_ref(&saga));
     owner.sent_again(&[saga.id], 300_000);
     let now = owner.saga(saga.id).expect("it is there");
     assert_eq!(now.budget_until, Some(305_000));
@@ -173,7 +173,7 @@ fn what_is_sent_again_has_at_least_the_time_of_one_answer() {
 #[test]
 fn whose_own_time_is_over_ends_once_something_can_be_sent() {
     let saga = begun(0);
-    let mut owner = owner_of(&[saga.clone()]);
+    let mut owner = owner_of(std::slice::from_ref(&saga));
     owner.stand_still(1_000);
     let back = saga.deadline + 1;
     owner.go_on(back);
