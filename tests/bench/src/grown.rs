@@ -19,10 +19,13 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 /// Orders of one transaction.
 const CHUNK: u64 = 50_000;
 
+/// Columns that are not just copied, each with what it becomes (`t` is the original's row, `g` the copy).
+type Special = &'static [(&'static str, &'static str)];
+
 /// The tables that an order has rows in: by which column it is found there, and the columns that are not just
-/// copied (`t` is the original's row, `g` the copy). Of what is not said, times are as much earlier as the
-/// copy is, and texts name the copy where they named the original.
-const COPIED: [(&str, &str, &[(&str, &str)]); 8] = [
+/// copied. Of what is not said, times are as much earlier as the copy is, and texts name the copy where they
+/// named the original.
+const COPIED: [(&str, &str, Special); 8] = [
     (
         "orders",
         "id",

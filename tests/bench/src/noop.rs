@@ -204,7 +204,11 @@ async fn worker(step: &str) -> Result<()> {
     let ours = ours.filter(|name| step == "all" || name.as_str() == step);
     let ours = ours.map(|name| Step::local(NoOp(name))).collect();
     let context = workers::Context {
-        pool: ground.pool.clone(),
+        // Nothing here is undone.
+        pools: workers::Pools {
+            acts: ground.pool.clone(),
+            undos: ground.pool.clone(),
+        },
         bus: ground.bus.clone(),
         incarnation: ground.bus.incarnation(),
         clock: Clock::new(Utc::now().timestamp_millis()),

@@ -166,7 +166,7 @@ mod tests {
     use clap::ValueEnum;
     use serde_json::json;
 
-    fn result(value: Value) -> Map<String, Value> {
+    fn result(value: &Value) -> Map<String, Value> {
         value.as_object().expect("an object").clone()
     }
 
@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_figure_is_met_or_missed_and_what_is_not_measured_is_missed() {
-        let good = result(json!({"p50_ms": 12.0, "p99_ms": 41, "accepted_after": {"p99_ms": 9.9}}));
+        let good =
+            result(&json!({"p50_ms": 12.0, "p99_ms": 41, "accepted_after": {"p99_ms": 9.9}}));
         let met = |judged: Vec<Judged>| judged.iter().map(|one| one.met).collect::<Vec<_>>();
         assert_eq!(met(judge("latency", "", &good)), [true, false, true]);
         let none = judge("latency", "", &Map::new());
