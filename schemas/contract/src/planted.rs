@@ -72,8 +72,6 @@ pub enum Bug {
     BreakerIgnored,
     /// Nobody is let through to see whether the outside is back.
     BreakerNeverTries,
-    /// A pivot that is held back is waited for at its saga's deadline.
-    HeldPivotIsAwaited,
     /// A saga is moved to another version whatever it has done by its own.
     UnsafeIsMigrated,
     /// The sagas of a definition that is withdrawn go on.

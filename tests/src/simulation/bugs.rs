@@ -205,11 +205,6 @@ pub const ALL: &[Planted] = &[
         faults: &[Fault::BrokerAway],
     },
     Planted {
-        bugs: &[Bug::HeldPivotIsAwaited],
-        breaks: &["bounded-work"],
-        faults: &[Fault::ProviderOutage],
-    },
-    Planted {
         bugs: &[Bug::CorrectionRevivesDone, Bug::CorrectionForLateCommands],
         breaks: &["effects-once"],
         faults: TWO_CORRECT_ONE_ADDRESS,

@@ -115,6 +115,8 @@ pub(super) struct Order {
     pub(super) unheard: bool,
     /// Its payment succeeds when its time ends.
     pub(super) races: bool,
+    /// When it is to.
+    pub(super) race_at: Option<i64>,
     /// Its payments at the provider.
     pub(super) payments: Vec<Payment>,
 }
@@ -238,6 +240,7 @@ impl Order {
             calm,
             unheard: false,
             races: false,
+            race_at: None,
             payments: Vec::new(),
         }
     }

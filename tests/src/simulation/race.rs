@@ -32,6 +32,9 @@ impl Race {
 /// The payment succeeds so long before or after the moment at most.
 const NEAR_MS: i64 = 3_000;
 
+/// No end is so far away, but after a clock was set back.
+const FAR_MS: i64 = 180_000;
+
 /// The order's time in worlds where it is the one that ends first.
 const SHORT_MS: u32 = 30_000;
 
@@ -63,9 +66,13 @@ impl World {
             Race::Probe => row.saga.budget_until? + asking,
         };
         let near = self.rng.range(-NEAR_MS, NEAR_MS);
-        let ms = moment - self.db_now() + near;
-        self.orders[order].races = ms > 0;
-        (ms > 0).then_some(ms)
+        // One moment, whatever clocks do: the end of a step's time moves on while its outside is away, and
+        // nothing would ever succeed that moved with it.
+        let at = self.now + moment - self.db_now() + near;
+        let ms = *self.orders[order].race_at.get_or_insert(at) - self.now;
+        let races = (1..FAR_MS).contains(&ms);
+        self.orders[order].races |= races;
+        races.then_some(ms)
     }
 
     /// How the races of a world ended.

@@ -63,9 +63,10 @@ async fn a_provider_that_is_away_is_left_alone_and_every_order_is_paid_when_it_i
     placed.push(world.shop.place(&Wish::of(SWIMMING_A, 1)).await);
     before.push((0, 1));
     // No more orders are taken once it has lasted, and that is said before anything is stored.
-    let asks = Wish::of(DIVING_A, 1);
     let deadline = std::time::Instant::now() + REFUSED_WITHIN;
     let refused = loop {
+        // Each time somebody else: a repeat is answered as what it repeats.
+        let asks = Wish::of(DIVING_A, 1);
         let answer = world.shop.try_place(&asks).await.expect("it answers");
         if answer.status != 202 {
             break answer;

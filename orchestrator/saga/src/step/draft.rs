@@ -70,8 +70,7 @@ impl<'a> Draft<'a> {
         let near = self.warn_of_deadline();
         if self.next.deadline_counts() && self.now.ms >= self.next.deadline {
             // A pivot that is held back has no outcome to wait for, and may have none for hours.
-            let held = self.is_held_back(step, cursor) && !planted(Bug::HeldPivotIsAwaited);
-            if self.next.pivot_maybe() && !held {
+            if self.next.pivot_maybe() && !self.is_held_back(step, cursor) {
                 self.next
                     .reason
                     .get_or_insert_with(|| code(Refusal::DeadlineExceeded));

@@ -72,7 +72,8 @@ impl Server {
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = ''\n\
              max_connections = 80\nshared_buffers = '64MB'\narchive_mode = on\n\
-             archive_command = 'test ! -f \"{archive}/%f\" && cp \"%p\" \"{archive}/%f\"'\n",
+             archive_command = 'test ! -f \"{archive}/%f\" && cp \"%p\" \"{archive}/%f.new\" \
+             && mv \"{archive}/%f.new\" \"{archive}/%f\"'\n",
             server.port,
             archive = server.archive.display(),
         );
