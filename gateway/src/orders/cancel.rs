@@ -9,7 +9,7 @@ use super::Orders;
 use crate::http::ApiError;
 use contract::{OrderId, ProblemCode, Refusal, StepName};
 use database::Pool;
-use engine::{NewSignal, What};
+use engine::{Cause, NewSignal, What};
 use runtime::metrics::{self, IntCounter};
 use saga::Status;
 use serde::Serialize;
@@ -96,7 +96,7 @@ impl Orders {
         let back = NewSignal {
             id: Uuid::new_v5(&id.0, wait.as_bytes()),
             saga: id.into(),
-            what: What::Nudge(StepName::PAY),
+            what: What::Nudge(StepName::PAY, Cause::Outside),
         };
         self.signals.tell(back).await?;
         Ok(())

@@ -2,8 +2,10 @@
 //!
 //! Nothing of it is believed but that it is worth a look. A webhook comes late, twice, out of order or
 //! never, and whoever learns its secret could say anything; so an event about a payment becomes a
-//! nudge for the order's step `pay`, which asks the provider itself. An order that does not wait there
-//! needs none. The 2xx follows the commit, so the provider repeats whatever we did not keep.
+//! nudge for the order's step `pay`, which asks the provider itself. An order that is not there needs
+//! none. Of what our own request caused, which is what is told of most payments, it is said so: who made
+//! the request knows, see [`engine::Cause`]. The 2xx follows the commit, so the provider repeats whatever
+//! we did not keep.
 
 mod signature;
 
@@ -14,8 +16,8 @@ use crate::{
     routes::with,
 };
 use chrono::Utc;
-use contract::{OrderId, ProblemCode, StepName};
-use engine::{NewSignal, What};
+use contract::{Command, OrderId, ProblemCode, StepName};
+use engine::{Cause, NewSignal, What};
 use http::{Method, StatusCode};
 use runtime::metrics::{self, IntCounterVec};
 use serde::{Deserialize, Serialize};
@@ -72,6 +74,9 @@ struct Event {
     #[serde(rename = "type")]
     kind: String,
     data: Data,
+    /// Older versions of the API have a text here.
+    #[serde(default)]
+    request: Value,
 }
 
 #[derive(Deserialize)]
@@ -94,6 +99,20 @@ impl Event {
         }
         let id = self.data.object.metadata.get("order_id")?;
         id.as_str()?.parse().ok()
+    }
+
+    /// What caused it. An event without a request's id came about by itself, whatever key it bears: the
+    /// customer acted, or his bank.
+    fn cause(&self, order: OrderId) -> Cause {
+        let text = |name: &str| self.request.get(name).and_then(Value::as_str);
+        let effect = Command::effect_key(order.into(), &StepName::PAY);
+        let key = text("idempotency_key").and_then(|key| key.strip_prefix(&effect));
+        let is_ours = key.is_some_and(|rest| rest.starts_with('/'));
+        if text("id").is_some_and(|id| !id.is_empty()) && is_ours {
+            Cause::OwnRequest
+        } else {
+            Cause::Outside
+        }
     }
 }
 
@@ -149,7 +168,7 @@ async fn webhook(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     let outcome = match event.order() {
         Some(order) => {
             about(order);
-            match app.signals.tell(look(order, &event.id)).await? {
+            match app.signals.tell(look(order, &event)).await? {
                 true => "told",
                 false => "not_waited_for",
             }
@@ -160,11 +179,11 @@ async fn webhook(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     Reply::json(StatusCode::OK, &Received { received: true })
 }
 
-fn look(order: OrderId, event: &str) -> NewSignal {
+fn look(order: OrderId, event: &Event) -> NewSignal {
     NewSignal {
         // The same event is the same signal, however often it comes.
-        id: Uuid::new_v5(&order.0, format!("provider/{event}").as_bytes()),
+        id: Uuid::new_v5(&order.0, format!("provider/{}", event.id).as_bytes()),
         saga: order.into(),
-        what: What::Nudge(StepName::PAY),
+        what: What::Nudge(StepName::PAY, event.cause(order)),
     }
 }

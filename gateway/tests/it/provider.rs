@@ -42,6 +42,13 @@ fn event(id: &str, kind: &str, order: Option<&str>) -> String {
     .to_string()
 }
 
+/// The same event, caused by a request.
+fn caused_by(event: &str, id: Value, key: &str) -> String {
+    let mut event: Value = serde_json::from_str(event).unwrap();
+    event["request"] = json!({"id": id, "idempotency_key": key});
+    event.to_string()
+}
+
 impl Gateway {
     async fn tell(&self, body: &str) -> StatusCode {
         let signature = signed(body);
@@ -58,7 +65,7 @@ impl Gateway {
 }
 
 #[tokio::test]
-async fn an_event_about_a_payment_that_is_waited_for_is_a_nudge_once() {
+async fn an_event_about_a_payment_that_may_be_waited_for_is_a_nudge_once() {
     let gateway = gateway().await;
     let [at_pay, paying, elsewhere] = [(); 3].map(|()| OrderId::new());
     gateway
@@ -78,7 +85,11 @@ async fn an_event_about_a_payment_that_is_waited_for_is_a_nudge_once() {
         event("evt_1", succeeded, Some(&elsewhere)),
         event("evt_2", succeeded, Some(&OrderId::new().to_string())),
         event("evt_3", succeeded, None),
-        event("evt_3a", succeeded, Some(&paying)),
+        caused_by(
+            &event("evt_3a", succeeded, Some(&paying)),
+            json!("req_1"),
+            &format!("{paying}/pay/confirm/0"),
+        ),
         event("evt_3b", succeeded, Some("6735")),
         event("evt_3c", "payment_intent.created", Some(&at_pay)),
         event("evt_3d", succeeded, None).replace("{}", "null"),
@@ -90,7 +101,36 @@ async fn an_event_about_a_payment_that_is_waited_for_is_a_nudge_once() {
     let body = event("evt_5", succeeded, Some(&at_pay));
     let twins = futures_util::future::join_all((0..20).map(|_| gateway.tell(&body))).await;
     assert!(twins.iter().all(|status| *status == StatusCode::OK));
-    assert_eq!(gateway.signals().await, [(2, "pay".to_owned())]);
+    let nudge = || (2_i16, "pay".to_owned());
+    assert_eq!(gateway.signals().await, [nudge()]);
+
+    // Its payment is on its way, and may come to a wait that ends by what is told now: it is kept, unless it
+    // is certain that our own request caused it.
+    let key = format!("{paying}/pay/confirm/0");
+    let of = |id: &str| event(id, succeeded, Some(&paying));
+    for (number, body) in [
+        of("evt_6"),
+        caused_by(&of("evt_7"), Value::Null, &key),
+        caused_by(&of("evt_8"), json!("req_1"), "somebody's"),
+        caused_by(&of("evt_9"), json!("req_1"), &key.replace(&paying, &at_pay)),
+        of("evt_10").replacen('{', r#"{"request":"req_1","#, 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(gateway.tell(&body).await, StatusCode::OK, "{body}");
+        let signals = gateway.signals().await;
+        assert_eq!(signals, vec![nudge(); number + 2], "{body}");
+    }
+    // Whoever waits is told of everything.
+    let own = format!("{at_pay}/pay/confirm/0");
+    let body = caused_by(
+        &event("evt_11", succeeded, Some(&at_pay)),
+        json!("req_1"),
+        &own,
+    );
+    assert_eq!(gateway.tell(&body).await, StatusCode::OK);
+    assert_eq!(gateway.signals().await, vec![nudge(); 7]);
 }
 
 #[tokio::test]

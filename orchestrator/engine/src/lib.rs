@@ -38,7 +38,7 @@ pub use orchestrator::{Parts, run};
 pub use owner::{Aftermath, Answered, Away, Moved, Owner, SLEEPS_MS, Settled, Taken, sleeps};
 pub use release::release;
 pub use shard::shard_of;
-pub use signal::{Act, ActionName, NewSignal, Person, Told, What, signal};
+pub use signal::{Act, ActionName, Cause, NewSignal, Person, Told, What, is_kept, signal};
 pub use store::start::{NewSaga, Started, start};
 
 /// What the engine cannot do.

@@ -4,13 +4,21 @@
 //! broker nor with a crash. The message that follows is a nudge to look. A signal may come before its
 //! saga waits for it (it stays open until then), twice (its id is its own: the second one is none), or
 //! too late (it is marked as applied and changes nothing).
+//!
+//! The race: a customer pays at his bank while the worker's word that the payment waits for him is still
+//! on its way, or lost. The saga knows of no wait yet; without the bank's word it would begin one, and
+//! sleep over what has happened. So a nudge is kept from the moment on at which its step is begun, and is
+//! settled by what comes of that: a wait, which it ends, or the next step, for which it is late. That
+//! would cost every good order a row, for of each payment the provider tells that it succeeded; therefore
+//! what our own request caused ([`Cause::OwnRequest`]) is not kept early. It cannot be missed: a wait is for
+//! somebody else, and what comes of its own request the step is told in the answer, or asks.
 
 use crate::metrics::METRICS;
 use contract::{SagaId, StepName};
 use database::Connection;
-use diesel::sql_types::{Array, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use saga::{Action, Input, SignalKind, State};
+use saga::{Action, Input, Instance, SignalKind, State};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -32,14 +40,32 @@ pub enum What {
     /// Somebody entitled decided what the step waits for, and it is recorded where the step reads it;
     /// the text and the person are for the history.
     Decision(StepName, &'static str, Person),
-    /// Somebody says that something happened to the step. Never believed: it causes a look. There is
-    /// no such signal unless the saga waits at that step, or looks into what it was told there.
-    Nudge(StepName),
+    /// Somebody says that something happened to the step, and what caused it. Never believed: it causes a
+    /// look. Kept on the condition of [`is_kept`].
+    Nudge(StepName, Cause),
     /// Somebody entitled ends the saga; a code of at most 40 characters says why. With the person, if it
     /// is one of ours.
     End(&'static str, Option<Person>),
     /// A person does something about a saga.
     Act(Act),
+}
+
+/// What caused that of which a nudge tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody outside, or it is not known what.
+    Outside,
+    /// A request that the step itself made, certainly.
+    OwnRequest,
+}
+
+/// Whether a nudge for a step is kept for a saga: if the saga waits there, or has begun what may have it
+/// wait. What the SQL does; a test compares them.
+#[must_use]
+pub fn is_kept(saga: &Instance, step: u8, cause: Cause) -> bool {
+    let is_there = saga.cursor.is_some_and(|at| at.step == step);
+    let may_wait = matches!(saga.state, State::Running | State::Waiting);
+    is_there && may_wait && (cause == Cause::Outside || saga.waiting_since.is_some())
 }
 
 /// Who of us did it, for the saga's timeline.
@@ -162,25 +188,27 @@ pub(crate) fn input(kind: i16, step: u8, says: Option<&Value>) -> Option<Input> 
 type Row = (Uuid, Uuid, Option<Uuid>, Option<i16>, Option<i16>);
 
 database::statement! {
-    /// Writes signals of sagas that have not ended; returns those written (signal, saga, its trace,
-    /// shard, state), and those whose saga there is not (without the rest), of which none is written. What a
-    /// provider says of a payment that nobody waits for is no signal: every good order would cost one.
+    /// Writes signals of sagas that have not ended, nudges on the condition of [`is_kept`]; returns those
+    /// written (signal, saga, its trace, shard, state), and those whose saga there is not (without the rest),
+    /// of which none is written.
     struct InsertSignals {
         ids: Vec<Uuid> => Array<SqlUuid>,
         sagas: Vec<Uuid> => Array<SqlUuid>,
         kinds: Vec<i16> => Array<SmallInt>,
         steps: Vec<String> => Array<Text>,
+        early: Vec<bool> => Array<Bool>,
         payloads: Vec<Value> => Array<Jsonb>,
     } -> (SqlUuid, SqlUuid, Nullable<SqlUuid>, Nullable<SmallInt>, Nullable<SmallInt>) =
     "WITH given AS (
        SELECT n.id, n.kind, n.step, n.payload, n.saga AS saga_id, s.trace_id, s.shard, s.state,
               s.id IS NULL AS stray
-       FROM unnest({ids}, {sagas}, {kinds}, {steps}, {payloads}) AS n(id, saga, kind, step, payload)
+       FROM unnest({ids}, {sagas}, {kinds}, {steps}, {early}, {payloads})
+         AS n(id, saga, kind, step, early, payload)
        LEFT JOIN sagas s ON s.id = n.saga
        WHERE s.id IS NULL
           OR NOT s.ended
-             AND (n.kind <> 2 OR s.waiting_since IS NOT NULL
-                                 AND s.step = (SELECT number FROM steps WHERE name = n.step))
+             AND (n.kind <> 2 OR s.step = (SELECT number FROM steps WHERE name = n.step)
+                                 AND s.state IN (1, 2) AND (n.early OR s.waiting_since IS NOT NULL))
      ), written AS (
        INSERT INTO signals (id, saga_id, shard, kind, step, payload)
        SELECT id, saga_id, shard, kind, step, payload FROM given WHERE NOT stray ORDER BY id
@@ -209,6 +237,7 @@ pub async fn signal(
         sagas: Vec::with_capacity(signals.len()),
         kinds: Vec::with_capacity(signals.len()),
         steps: Vec::with_capacity(signals.len()),
+        early: Vec::with_capacity(signals.len()),
         payloads: Vec::with_capacity(signals.len()),
     };
     for (id, signal) in signals {
@@ -218,7 +247,7 @@ pub async fn signal(
                 step.as_str(),
                 json!({ "decision": decision, "by": by, "audit": audit }),
             ),
-            What::Nudge(step) => (Kind::Nudge, step.as_str(), json!({})),
+            What::Nudge(step, _) => (Kind::Nudge, step.as_str(), json!({})),
             What::End(reason, None) => (Kind::End, "", json!({ "reason": reason })),
             What::End(reason, Some(Person { by, audit })) => (
                 Kind::End,
@@ -254,6 +283,8 @@ pub async fn signal(
         insert.ids.push(id);
         insert.sagas.push(signal.saga.0);
         insert.kinds.push(kind as i16);
+        let own = matches!(signal.what, What::Nudge(_, Cause::OwnRequest));
+        insert.early.push(!own);
         insert.steps.push(step.to_owned());
         insert.payloads.push(payload);
     }

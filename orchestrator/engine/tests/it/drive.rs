@@ -132,7 +132,7 @@ async fn every_message_bears_the_trace_of_its_sagas_request() {
 }
 
 #[tokio::test]
-async fn a_decision_made_early_or_late_is_applied_once() {
+async fn a_decision_made_twice_is_applied_once() {
     let world = World::new().await;
     let _orchestrator = world.orchestrator("one").await;
     // The second `do` is the one that follows the decision.

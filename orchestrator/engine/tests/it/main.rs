@@ -1,6 +1,7 @@
 //! The engine against a real RabbitMQ and a real PostgreSQL, with workers that do what a test says.
 
 mod drive;
+mod early;
 mod faults;
 mod held;
 mod logs;

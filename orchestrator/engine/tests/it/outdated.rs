@@ -3,7 +3,7 @@
 
 use crate::world::{Script, World, eventually};
 use contract::{Outcome, SagaId, StepKind, StepName};
-use engine::{Act, ActionName, What};
+use engine::{Act, ActionName, Cause, What};
 use saga::State;
 use std::sync::Arc;
 
@@ -103,7 +103,9 @@ async fn a_saga_that_waits_for_long_comes_back_when_its_time_is_near_and_when_it
         .iter()
         .filter(|moment| moment.code.as_deref() == Some(saga::DEADLINE_NEAR));
     assert_eq!(warned.count(), 1);
-    world.tell(ids[1], What::Nudge(StepName::PAY)).await;
+    world
+        .tell(ids[1], What::Nudge(StepName::PAY, Cause::Outside))
+        .await;
     assert_eq!(world.ended(ids[1]).await.instance.state, State::Completed);
 }
 

@@ -5,7 +5,7 @@ use crate::{
     world::{World, all_done, eventually},
 };
 use contract::{SagaId, StepName};
-use engine::{NewSignal, What};
+use engine::{Cause, NewSignal, What};
 use std::sync::LazyLock;
 use uuid::Uuid;
 
@@ -90,7 +90,7 @@ async fn what_is_told_of_a_saga_that_there_is_not_is_counted_and_leaves_nothing(
     let nudge = NewSignal {
         id: Uuid::now_v7(),
         saga: lost,
-        what: What::Nudge(StepName::PAY),
+        what: What::Nudge(StepName::PAY, Cause::Outside),
     };
     let all = [&signals[..], &[nudge]].concat();
     let mut connection = world.database.connection().await;
