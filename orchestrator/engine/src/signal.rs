@@ -14,7 +14,10 @@
 //! somebody else, and what comes of its own request the step is told in the answer, or asks.
 
 use crate::metrics::METRICS;
-use contract::{SagaId, StepName};
+use contract::{
+    SagaId, StepName,
+    planted::{Bug, planted},
+};
 use database::Connection;
 use diesel::sql_types::{Array, Bool, Jsonb, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -60,12 +63,13 @@ pub enum Cause {
 }
 
 /// Whether a nudge for a step is kept for a saga: if the saga waits there, or has begun what may have it
-/// wait. What the SQL does; a test compares them.
+/// wait. What the SQL does, for the simulation.
 #[must_use]
 pub fn is_kept(saga: &Instance, step: u8, cause: Cause) -> bool {
     let is_there = saga.cursor.is_some_and(|at| at.step == step);
     let may_wait = matches!(saga.state, State::Running | State::Waiting);
-    is_there && may_wait && (cause == Cause::Outside || saga.waiting_since.is_some())
+    let early = cause == Cause::Outside && !planted(Bug::EarlyNudgeDropped);
+    is_there && may_wait && (early || saga.waiting_since.is_some())
 }
 
 /// Who of us did it, for the saga's timeline.

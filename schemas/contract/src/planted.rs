@@ -49,6 +49,8 @@ pub enum Bug {
     DeadlineKills,
     /// A nudge is believed.
     NudgeBelieved,
+    /// A nudge that comes before its saga waits is thrown away.
+    EarlyNudgeDropped,
     /// An ending does not wait for the pivot's outcome.
     EndOverridesPivot,
     /// A paused saga is moved by whatever comes.

@@ -143,6 +143,8 @@ pub const ALL: &[Planted] = &[
         faults: &[Fault::ClockForward, Fault::ProviderOutage],
     },
     alone(&[Bug::NudgeBelieved], &["money-iff-ticket"]),
+    // Its saga waits for what it was told already.
+    alone(&[Bug::EarlyNudgeDropped], &["nothing-accepted-is-lost"]),
     alone(&[Bug::EndOverridesPivot], &["every-end-undoes"]),
     alone(&[Bug::PauseIgnored], &["bounded-work"]),
     // An ending is lost, or what a saga waited for.

@@ -1,6 +1,6 @@
 //! What the worlds reached. What they never reached they prove nothing about.
 
-use super::{fault::Fault, orchestrator::CAPTURE};
+use super::{fault::Fault, orchestrator::CAPTURE, race::Racer};
 use contract::{Outcome, StepKind};
 use saga::{Action, Illegal, Input, Log, SignalKind, State};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ pub struct Coverage {
     ends: BTreeMap<(&'static str, i16), u64>,
     /// What became of captures.
     captures: BTreeMap<&'static str, u64>,
-    races: BTreeMap<&'static str, u64>,
+    races: BTreeMap<(Racer, &'static str), u64>,
     moments: BTreeMap<&'static str, u64>,
     /// Sagas in all.
     pub sagas: u64,
@@ -90,6 +90,9 @@ const MUST_HAPPEN: &[&str] = &[
     "a deadline is near",
     "a refusal is opened again",
     "a saga leaves memory",
+    "a nudge before the wait is looked at in it",
+    "a nudge before a wait that does not come is settled",
+    "our own request is not told early",
 ];
 
 /// The ends that sagas of each version have to have come to.
@@ -175,14 +178,15 @@ impl Coverage {
         *self.ends.entry((name, saga.definition)).or_default() += 1;
     }
 
-    pub(super) fn race(&mut self, end: &'static str) {
-        *self.races.entry(end).or_default() += 1;
+    pub(super) fn race(&mut self, of: Racer, end: &'static str) {
+        *self.races.entry((of, end)).or_default() += 1;
     }
 
-    /// How many races ended in which way.
+    /// How many races there were of this kind, by how they ended.
     #[must_use]
-    pub fn races(&self, end: &str) -> u64 {
-        self.races.get(end).copied().unwrap_or(0)
+    pub fn races(&self, of: Racer) -> BTreeMap<&'static str, u64> {
+        let races = self.races.iter().filter(|((one, _), _)| *one == of);
+        races.map(|((_, end), n)| (*end, *n)).collect()
     }
 
     /// How many races there were.
@@ -209,7 +213,7 @@ impl Coverage {
             *self.captures.entry(key).or_default() += count;
         }
         for (key, count) in &other.races {
-            *self.races.entry(key).or_default() += count;
+            *self.races.entry(*key).or_default() += count;
         }
         for (key, count) in &other.moments {
             *self.moments.entry(key).or_default() += count;
@@ -274,7 +278,7 @@ impl Coverage {
         let races = self
             .races
             .iter()
-            .map(|(name, n)| format!("{n:>10}  race: {name}"));
+            .map(|((of, end), n)| format!("{n:>10}  race of {of:?}: {end}"));
         let moments = self
             .moments
             .iter()

@@ -65,6 +65,8 @@ pub(super) struct Payment {
     pub(super) stand: Stand,
     /// How it stood a moment ago.
     pub(super) before: Stand,
+    /// The provider has told how it stands.
+    pub(super) told: bool,
     /// What was given back.
     pub(super) refunded_minor: i64,
     /// What is on its way back.
@@ -137,6 +139,16 @@ impl Order {
     pub(super) fn is_authorised(&self) -> bool {
         let mut payments = self.payments.iter();
         payments.any(|payment| payment.stand == Stand::Authorised)
+    }
+
+    /// Whether the provider has told what became of its only payment, so that there is nothing to wait for.
+    #[must_use]
+    pub(super) fn is_told(&self) -> bool {
+        let [payment] = self.payments.as_slice() else {
+            return false;
+        };
+        let open = [Stand::New, Stand::Challenged, Stand::Thinking];
+        payment.told && !open.contains(&payment.stand)
     }
 
     /// How many tickets it is for.

@@ -3,7 +3,7 @@
 
 use super::customer::Order;
 use contract::{OfferId, SagaId};
-use engine::{lease::Lease, shard_of};
+use engine::{Cause, is_kept, lease::Lease, shard_of};
 use saga::{Instance, TimestampMs, Write};
 use std::collections::BTreeMap;
 use workers::{
@@ -24,8 +24,8 @@ pub(super) const STEPS: usize = 6;
 pub(super) enum Told {
     /// A reviewer decided.
     Decision,
-    /// The provider says that something happened.
-    Nudge,
+    /// The provider says that something happened, and what caused it.
+    Nudge(Cause),
     /// The customer ends the order.
     End,
     /// An operator has it tried again, or says that it is dealt with.
@@ -46,7 +46,7 @@ impl Told {
     pub(super) fn kind(self) -> i16 {
         match self {
             Self::Decision => 1,
-            Self::Nudge => 2,
+            Self::Nudge(_) => 2,
             Self::End => 3,
             Self::Act | Self::Correct | Self::Pause(_) | Self::Resume(_) | Self::Migrate(..) => 4,
         }
@@ -62,6 +62,8 @@ pub(super) struct SignalRow {
     pub(super) told: Told,
     /// For which step.
     pub(super) step: usize,
+    /// Whether its saga did not wait yet when it came.
+    pub(super) early: bool,
     /// Whether it is settled.
     pub(super) applied: bool,
 }
@@ -350,20 +352,23 @@ impl Database {
         }
     }
 
-    /// Notes what somebody tells: nothing to a saga that has ended, and no nudge for a step that it is
-    /// not at.
-    pub(super) fn signal(&mut self, order: usize, told: Told, step: usize) {
+    /// Notes what somebody tells: nothing to a saga that has ended, and a nudge by the product's own rule.
+    /// Whether it is kept.
+    pub(super) fn signal(&mut self, order: usize, told: Told, step: usize) -> bool {
         let saga = &self.orders[order].saga;
-        let is_there = saga.cursor.is_some_and(|at| usize::from(at.step) == step);
-        if saga.state.is_end() || (told == Told::Nudge && !is_there) {
-            return;
+        let kept = |cause| is_kept(saga, u8::try_from(step).unwrap_or(u8::MAX), cause);
+        if saga.state.is_end() || matches!(told, Told::Nudge(cause) if !kept(cause)) {
+            return false;
         }
+        let early = saga.waiting_since.is_none();
         self.signals.push(SignalRow {
             order,
             told,
             step,
+            early,
             applied: false,
         });
+        true
     }
 }
 

@@ -7,10 +7,12 @@ use super::{
     fault::Fault,
     orchestrator::{CAPTURE, Fate},
     provider::{Lapse, MOVED, NOBODYS, Port, Request, Response, place, receive},
+    race::Racer,
     worker::Work,
     world::{Event, World, tell},
 };
 use contract::{Refusal, StepKind};
+use engine::Cause;
 use std::{
     fmt,
     pin::Pin,
@@ -239,9 +241,14 @@ impl World {
         self.after(way, Event::Request(order, request, asker));
     }
 
-    /// A card that pays at once races on the way to the provider, and a slow one at its bank.
+    /// A card that pays at once races on the way to the provider, and a slow one at its bank; a capture has
+    /// only the way.
     fn race_of(&mut self, order: usize, request: &Request) -> Option<i64> {
-        let races = matches!(request, Request::Confirm(_)) && self.orders[order].card == Card::Good;
+        let races = match (self.race?.of, request) {
+            (Racer::Pay, Request::Confirm(_)) => self.orders[order].card == Card::Good,
+            (Racer::Capture, Request::Capture(_)) => true,
+            _ => false,
+        };
         if races { self.race_ms(order) } else { None }
     }
 
@@ -264,7 +271,16 @@ impl World {
         if matches!(request, Request::Cancel(_)) && self.orders[order].moves_now() {
             self.coverage.fault(Fault::PaymentMoved);
         }
+        let stood = self.stands(order, request);
         let response = receive(&mut self.orders[order], request, lapse);
+        // Of what a request did to a payment the provider tells, too.
+        if matches!(request, Request::Confirm(_))
+            && self.stands(order, request) != stood
+            && !self.strikes(Fault::WebhookLost)
+        {
+            let after = self.rng.range(1, 2_000);
+            self.after(after, Event::Webhook(order, Cause::OwnRequest));
+        }
         if matches!(
             &response,
             Response::Refund(Err(Classified::NotRefundable(_)))
@@ -297,6 +313,14 @@ impl World {
             let way = self.rng.range(1, 8);
             self.after(way, Event::Worker(w, life, Work::Hear(id, response)));
         }
+    }
+
+    fn stands(&self, order: usize, request: &Request) -> Option<Stand> {
+        let Request::Confirm(at) = *request else {
+            return None;
+        };
+        let payment = self.orders[order].payments.get(at);
+        payment.map(|payment| payment.stand)
     }
 
     /// The outside id goes into the ledger, on its condition.

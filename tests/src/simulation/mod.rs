@@ -30,7 +30,7 @@ mod world;
 pub use coverage::Coverage;
 pub use fault::{Fault, Mix};
 pub use judge::Violation;
-pub use race::Race;
+pub use race::{Against, Race, Racer};
 pub use world::Setting;
 
 /// What came of a seed.

@@ -408,7 +408,7 @@ impl World {
                     let (from, to) = (format!("order@{from}"), format!("order@{to}"));
                     Some(json!({"action": "migrate", "from": from, "to": to}))
                 }
-                Told::Decision | Told::Nudge => None,
+                Told::Decision | Told::Nudge(_) => None,
             };
             let kind = row.told.kind();
             let input = process

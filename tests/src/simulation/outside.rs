@@ -6,10 +6,11 @@ use super::{
     database::{Review, SHARDS, Told, saga_id},
     fault::Fault,
     orchestrator::NOTIFY,
+    race::Racer,
     world::{BEGIN, Event, INCARNATION, World, tell},
 };
 use contract::OrderId;
-use engine::{Sender, shard_of};
+use engine::{Cause, Sender, shard_of};
 use saga::{Now, start};
 use std::{rc::Rc, sync::Arc};
 
@@ -24,14 +25,16 @@ impl World {
         if self.db.withdrawn == Some(order.version) && self.rng.chance(7_000) {
             order.version = other;
         }
-        if self.race.is_some() {
+        if let Some(race) = self.race {
             order.calm = false; // its time may end first
             order.fraud = Fraud::Accept;
-            order.card = if number.is_multiple_of(2) {
-                Card::Slow
-            } else {
-                Card::Good
+            order.card = match race.of {
+                Racer::Pay if number.is_multiple_of(2) => Card::Slow,
+                Racer::Pay | Racer::Capture => Card::Good,
             };
+            if race.of == Racer::Capture {
+                (order.version, order.moves) = (2, false);
+            }
         }
         let id = saga_id(number, self.now);
         Arc::make_mut(&mut order.view).id = OrderId(id.0);
@@ -189,22 +192,30 @@ impl World {
         }
     }
 
-    /// By the time that the provider tells, it shows what it tells.
-    pub(super) fn webhook(&mut self, order: usize) {
-        for payment in &mut self.orders[order].payments {
+    /// By the time that the provider tells, it shows what it tells. What a request of ours did says nothing of
+    /// what its owner's bank may have done since.
+    pub(super) fn webhook(&mut self, order: usize, cause: Cause) {
+        let asks_bank = matches!(self.orders[order].card, Card::Slow | Card::Challenge(_));
+        let all_told = cause == Cause::Outside || !asks_bank;
+        for payment in self.orders[order].payments.iter_mut().filter(|_| all_told) {
             payment.before = payment.stand;
+            payment.told = true;
         }
-        self.tell_saga(order, Told::Nudge, 2);
+        let kept = self.tell_saga(order, Told::Nudge(cause), 2);
+        if !kept && cause == Cause::OwnRequest {
+            self.coverage.reached("our own request is not told early");
+        }
     }
 
     /// A signal's row, and the nudge that says that there is one.
-    pub(super) fn tell_saga(&mut self, order: usize, told: Told, step: usize) {
-        self.db.signal(order, told, step);
+    pub(super) fn tell_saga(&mut self, order: usize, told: Told, step: usize) -> bool {
+        let kept = self.db.signal(order, told, step);
         let shard = shard_of(self.db.orders[order].saga.id, SHARDS);
         let lease = &self.db.leases[usize::try_from(shard).unwrap_or(0)];
         if let Some(queue) = lease.reply_queue {
             self.send(Queue::Replies(queue), Body::Nudge);
         }
+        kept
     }
 
     /// The bank has decided, or the customer has.
@@ -235,9 +246,9 @@ impl World {
             return;
         }
         let after = self.rng.range(100, 20_000);
-        self.after(after, Event::Webhook(order));
+        self.after(after, Event::Webhook(order, Cause::Outside));
         if self.rng.chance(3_000) {
-            self.after(after + 500, Event::Webhook(order));
+            self.after(after + 500, Event::Webhook(order, Cause::Outside));
         }
     }
 }

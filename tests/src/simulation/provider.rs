@@ -257,6 +257,7 @@ fn create(
             manual,
             stand: Stand::New,
             before: Stand::New,
+            told: false,
             refunded_minor: 0,
             pending_minor: 0,
         });
@@ -361,6 +362,7 @@ impl Payment {
     pub(super) fn turn(&mut self, stand: Stand) {
         self.before = self.stand;
         self.stand = stand;
+        self.told = false;
     }
 }
 

@@ -1,35 +1,59 @@
-//! Worlds of races: the success of a payment against the end of the time that it has. Each order's
-//! payment succeeds within a few seconds of that moment, on either side.
+//! Worlds of races: the success of a payment, or of its capture, against the end of the time that it has.
+//! Each order's succeeds within a few seconds of that moment, on either side.
 
 use super::{customer::Stand, database::OrderRow, world::World};
 use contract::StepName;
 use engine::definitions::Definitions;
 use saga::{Definition, State};
 
-/// What a payment races against.
+/// What of a payment races, and against what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Race {
+pub struct Race {
+    /// What is about to succeed.
+    pub of: Racer,
+    /// What is about to end.
+    pub against: Against,
+}
+
+/// What races.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Racer {
+    /// The payment: it is captured or, by `order@2`, authorised.
+    Pay,
+    /// The capture of what was authorised, by `order@2`.
+    Capture,
+}
+
+/// What it races against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against {
     /// The end of the order's time.
     Deadline,
-    /// The end of the payment's own time, after which it is asked about.
+    /// The end of the step's own time, after which it is asked about.
     Budget,
     /// The end of the time of asking, after which it is taken back.
     Probe,
 }
 
 impl Race {
-    /// That of a seed.
+    /// That of a seed: of nine the last three are of captures.
     #[must_use]
     pub fn of(seed: u64) -> Self {
-        match seed % 3 {
-            0 => Self::Deadline,
-            1 => Self::Budget,
-            _ => Self::Probe,
+        Self {
+            of: match seed % 9 {
+                6.. => Racer::Capture,
+                _ => Racer::Pay,
+            },
+            against: match seed % 3 {
+                0 => Against::Deadline,
+                1 => Against::Budget,
+                _ => Against::Probe,
+            },
         }
     }
 }
 
-/// The payment succeeds so long before or after the moment at most.
+/// It succeeds so long before or after the moment at most.
 const NEAR_MS: i64 = 3_000;
 
 /// No end is so far away, but after a clock was set back.
@@ -41,7 +65,7 @@ const SHORT_MS: u32 = 30_000;
 /// What the orders of a world run by: ours, or the same with less time.
 pub(super) fn definitions(race: Option<Race>) -> Definitions {
     let short = |mut definition: Definition| {
-        if race == Some(Race::Deadline) {
+        if race.is_some_and(|race| race.against == Against::Deadline) {
             definition.deadline_ms = SHORT_MS;
         }
         definition
@@ -50,7 +74,7 @@ pub(super) fn definitions(race: Option<Race>) -> Definitions {
 }
 
 impl World {
-    /// In how many milliseconds an order's payment is to succeed, if it is to race.
+    /// In how many milliseconds an order's payment or capture is to succeed, if it is to race.
     pub(super) fn race_ms(&mut self, order: usize) -> Option<i64> {
         let race = self.race?;
         let row = &self.db.orders[order];
@@ -58,12 +82,15 @@ impl World {
         if row.saga.state != State::Running {
             return None;
         }
-        let pay = definition.step_named(&StepName::PAY)?;
-        let asking = i64::from(pay.probe_policy.budget_ms.unwrap_or(0));
-        let moment = match race {
-            Race::Deadline => row.saga.deadline,
-            Race::Budget => row.saga.budget_until?,
-            Race::Probe => row.saga.budget_until? + asking,
+        let step = definition.step_named(match race.of {
+            Racer::Pay => &StepName::PAY,
+            Racer::Capture => &StepName::CAPTURE,
+        })?;
+        let asking = i64::from(step.probe_policy.budget_ms.unwrap_or(0));
+        let moment = match race.against {
+            Against::Deadline => row.saga.deadline,
+            Against::Budget => row.saga.budget_until?,
+            Against::Probe => row.saga.budget_until? + asking,
         };
         let near = self.rng.range(-NEAR_MS, NEAR_MS);
         // One moment, whatever clocks do: the end of a step's time moves on while its outside is away, and
@@ -77,9 +104,11 @@ impl World {
 
     /// How the races of a world ended.
     pub(super) fn count_races(&mut self) {
+        let Some(race) = self.race else { return };
         for (order, row) in self.orders.iter().zip(&self.db.orders) {
             if order.races {
-                self.coverage.race(end(row, order.payments.iter()));
+                let end = end(row, order.payments.iter());
+                self.coverage.race(race.of, end);
             }
         }
     }

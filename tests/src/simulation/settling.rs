@@ -2,7 +2,7 @@
 
 use super::{
     broker::{Body, Queue},
-    database::{NAMES, SHARDS, Told, number_of},
+    database::{NAMES, SHARDS, SignalRow, Told, number_of},
     judge::{Judge, Why},
     orchestrator::{Act, Fate, Given},
     world::{Event, INCARNATION, World, tell},
@@ -14,6 +14,8 @@ use std::{collections::HashSet, rc::Rc, sync::Arc};
 
 const BATCH_MAX: usize = 500;
 const REREADS_MAX: u8 = 3;
+/// Whoever looks again by himself does it within this time.
+const SOON_MS: i64 = 60_000;
 
 impl World {
     pub(super) fn poll(&mut self, i: usize) {
@@ -152,6 +154,7 @@ impl World {
         };
         let moved: HashSet<SagaId> = moved.into_iter().collect();
         let db_now = self.db_now();
+        let planned = self.orchestrators[i].clock(self.now).max(db_now);
         self.orchestrators[i].observe(self.now, db_now);
         for (write, before) in plan.writes.iter().zip(before) {
             let number = number_of(write.next.id);
@@ -176,6 +179,12 @@ impl World {
                 let after = self.rng.range(1_000, 120_000);
                 self.operators += 1;
                 self.after(after, Event::Operator(number));
+            }
+            let open = |row: &SignalRow| {
+                !row.applied && row.order == number && matches!(row.told, Told::Nudge(_))
+            };
+            if self.orders[number].is_told() && !self.db.signals.iter().any(open) {
+                self.judge.sleeps_on(number, &write.next, planned + SOON_MS);
             }
             let near = |log: &saga::Log| log.code.as_deref() == Some(saga::DEADLINE_NEAR);
             if write.applied.iter().any(|one| near(&one.log)) {
@@ -270,6 +279,14 @@ impl World {
                 continue;
             }
             row.applied = true;
+            let is_nudge = matches!(row.told, Told::Nudge(_));
+            if row.early && is_nudge && *settlement == saga::Settlement::Applied {
+                self.coverage
+                    .reached("a nudge before the wait is looked at in it");
+            } else if row.early && is_nudge {
+                self.coverage
+                    .reached("a nudge before a wait that does not come is settled");
+            }
             if row.told == Told::End {
                 self.judge.end_settled(row.order, stored);
             }

@@ -6,7 +6,7 @@ use super::{
     judge::Judge,
 };
 use contract::{Refusal, StepKind};
-use saga::{Input, Instance, Write};
+use saga::{Input, Instance, State, Write};
 
 /// So long after it was withdrawn every owner of its sagas knows: a lease, and some rounds.
 const HEARD_MS: i64 = 9_000 + 3 * 2_500;
@@ -49,6 +49,18 @@ impl Judge {
     pub(super) fn told_in_vain(&mut self, order: usize, input: &Input) {
         let what = format!("it is told in vain: {:?}", input.kind());
         self.fail("nothing-accepted-is-lost", order, what);
+    }
+
+    /// The provider has told all that there is to tell about an order's payment, and nothing of it is left to
+    /// be looked at: no saga sleeps over it that does not look by itself until `soon`. One that was warned
+    /// looks when its time ends.
+    pub(super) fn sleeps_on(&mut self, order: usize, saga: &Instance, soon: i64) {
+        let at_pay = saga.cursor.is_some_and(|at| at.step == 2);
+        let sleeps = saga.state == State::Waiting && !saga.flags.paused && !saga.flags.warned;
+        if at_pay && sleeps && saga.wake_at.is_none_or(|at| at > soon) {
+            let what = format!("it waits for what it was told: {saga:?}");
+            self.fail("nothing-accepted-is-lost", order, what);
+        }
     }
 
     /// An order's time is nearly over, and its history says so.

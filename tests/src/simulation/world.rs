@@ -15,7 +15,7 @@ use super::{
     worker::{Work, Worker},
 };
 use contract::{Incarnation, OfferId};
-use engine::{SLEEPS_MS, definitions::Definitions, sleeps};
+use engine::{Cause, SLEEPS_MS, definitions::Definitions, sleeps};
 use saga::Definition;
 use std::{
     cmp::{Ordering, Reverse},
@@ -45,7 +45,8 @@ pub(super) enum Event {
     Review(usize),
     /// The bank, or the customer at his bank, decides about a payment.
     Bank(usize, usize),
-    Webhook(usize),
+    /// The provider tells of an order's payment, and what caused it.
+    Webhook(usize, Cause),
     /// Somebody looks at an order that asks for it.
     Operator(usize),
     /// Somebody else corrects what a step of it is given.
@@ -347,7 +348,7 @@ impl World {
             }
             Event::Review(order) => self.review(order),
             Event::Bank(order, payment) => self.bank(order, payment),
-            Event::Webhook(order) => self.webhook(order),
+            Event::Webhook(order, cause) => self.webhook(order, cause),
             Event::Operator(order) => self.operator(order),
             Event::Correct(order, step) => self.correct(order, step),
             Event::Pause(order) => self.pause(order),
