@@ -43,7 +43,7 @@ fn event(id: &str, kind: &str, order: Option<&str>) -> String {
 }
 
 /// The same event, caused by a request.
-fn caused_by(event: &str, id: Value, key: &str) -> String {
+fn caused_by(event: &str, id: &Value, key: &str) -> String {
     let mut event: Value = serde_json::from_str(event).unwrap();
     event["request"] = json!({"id": id, "idempotency_key": key});
     event.to_string()
@@ -87,7 +87,7 @@ async fn an_event_about_a_payment_that_may_be_waited_for_is_a_nudge_once() {
         event("evt_3", succeeded, None),
         caused_by(
             &event("evt_3a", succeeded, Some(&paying)),
-            json!("req_1"),
+            &json!("req_1"),
             &format!("{paying}/pay/confirm/0"),
         ),
         event("evt_3b", succeeded, Some("6735")),
@@ -110,9 +110,13 @@ async fn an_event_about_a_payment_that_may_be_waited_for_is_a_nudge_once() {
     let of = |id: &str| event(id, succeeded, Some(&paying));
     for (number, body) in [
         of("evt_6"),
-        caused_by(&of("evt_7"), Value::Null, &key),
-        caused_by(&of("evt_8"), json!("req_1"), "somebody's"),
-        caused_by(&of("evt_9"), json!("req_1"), &key.replace(&paying, &at_pay)),
+        caused_by(&of("evt_7"), &Value::Null, &key),
+        caused_by(&of("evt_8"), &json!("req_1"), "somebody's"),
+        caused_by(
+            &of("evt_9"),
+            &json!("req_1"),
+            &key.replace(&paying, &at_pay),
+        ),
         of("evt_10").replacen('{', r#"{"request":"req_1","#, 1),
     ]
     .into_iter()
@@ -126,7 +130,7 @@ async fn an_event_about_a_payment_that_may_be_waited_for_is_a_nudge_once() {
     let own = format!("{at_pay}/pay/confirm/0");
     let body = caused_by(
         &event("evt_11", succeeded, Some(&at_pay)),
-        json!("req_1"),
+        &json!("req_1"),
         &own,
     );
     assert_eq!(gateway.tell(&body).await, StatusCode::OK);
