@@ -56,6 +56,12 @@ impl Times {
         Some(times + 1)
     }
 
+    /// How long a saga may take before it is ended for it.
+    #[must_use]
+    pub const fn deadline_ms(&self) -> i64 {
+        self.deadline_ms
+    }
+
     /// How long a saga takes at most without waiting for anybody: its deadline, the asking about the step
     /// it is at, and the undos of all its steps.
     #[must_use]

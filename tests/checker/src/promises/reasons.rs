@@ -2,7 +2,12 @@
 //! wished, what he did and what the world was like explain the reason of his order's end, or nothing does.
 
 use super::Found;
-use crate::{Evidence, books::Order, journal::What};
+use crate::{
+    Evidence,
+    books::{Moment, Order, Saga},
+    journal::What,
+    times::times_of,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -10,6 +15,10 @@ use uuid::Uuid;
 /// Cards by which nothing is declined; with the second the customer has to authenticate.
 const GOOD_CARD: &str = "pm_card_visa";
 const CHALLENGED_CARD: &str = "pm_card_authenticationRequired";
+/// An order's id is of the gateway's clock, its deadline of the database's.
+const CLOCKS_MS: i64 = 1_000;
+/// The state of a saga whose effects are being undone.
+const UNDOING: i16 = 3;
 /// So many tickets of one offer are within every limit.
 const WITHIN_LIMITS: i64 = 4;
 
@@ -44,7 +53,7 @@ pub(super) fn explained(evidence: &Evidence, found: &mut Found<'_>) {
             .and_then(|order| methods.get(order.email.as_str()));
         let Some(method) = method else { continue };
         let reason = saga.reason.as_deref().unwrap_or_default();
-        if !world.explains(saga.id, method, reason) {
+        if !world.explains(saga, method, reason) {
             let detail =
                 format!("cancelled for {reason:?} (paid with {method}), and nothing explains it");
             found.that(format!("order {}", saga.id), detail);
@@ -107,7 +116,8 @@ impl<'a> World<'a> {
     }
 
     /// Whether there is something by which an order could end for this reason.
-    fn explains(&self, order: Uuid, method: &str, reason: &str) -> bool {
+    fn explains(&self, saga: &Saga, method: &str, reason: &str) -> bool {
+        let order = saga.id;
         match reason {
             "customer_cancelled" => self.given_up.contains(&order),
             "review_rejected" => self.turned_down.contains(&order),
@@ -121,9 +131,26 @@ impl<'a> World<'a> {
             "card_declined" | "insufficient_funds" | "expired_card" | "payment_method_invalid" => {
                 ![GOOD_CARD, CHALLENGED_CARD].contains(&method) && !self.paid.contains(&order)
             }
-            "payment_unavailable" | "deadline_exceeded" => self.evidence.excused.late,
+            "payment_unavailable" => self.evidence.excused.late,
+            "deadline_exceeded" => self.evidence.excused.late && self.had_its_time(saga),
             _ => false,
         }
+    }
+
+    /// Whether it was not ended for its deadline before it came.
+    fn had_its_time(&self, saga: &Saga) -> bool {
+        let books = &self.evidence.books;
+        let of_it = |moment: &&Moment| moment.saga_id == saga.id && moment.state == UNDOING;
+        let ended = books.history.iter().find(of_it);
+        let ended_at_ms = ended.map_or(saga.updated_at_ms, |moment| moment.at_ms);
+        let definition = books
+            .definitions
+            .iter()
+            .find(|one| one.id == saga.definition);
+        definition.is_some_and(|definition| {
+            let deadline_ms = times_of(&definition.body).deadline_ms();
+            ended_at_ms - saga.born_at_ms() + CLOCKS_MS >= deadline_ms
+        })
     }
 
     /// How many places an order wants of each offer.

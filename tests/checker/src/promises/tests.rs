@@ -305,7 +305,10 @@ fn a_reason_that_is_explained_is_not_accused() {
             e.ledger.truncate(1);
         }),
         ("payment_unavailable", |e| e.excused.late = true),
-        ("deadline_exceeded", |e| e.excused.late = true),
+        ("deadline_exceeded", |e| {
+            e.excused.late = true;
+            e.books.sagas[1].updated_at_ms += 600_000;
+        }),
         // Of nobody whose wish is known.
         ("step_failed", |e| drop(e.journal.drain(..3))),
     ];
@@ -321,7 +324,7 @@ fn a_reason_that_is_explained_is_not_accused() {
 
 #[test]
 fn each_planted_violation_is_convicted_by_its_promise() {
-    let planted: [(&str, Wrong); 63] = [
+    let planted: [(&str, Wrong); 65] = [
         ("no-oversell", |e| e.books.stock[0].taken = 3),
         ("no-oversell", |e| e.books.stock[0].taken = 2),
         ("no-oversell", |e| e.books.stock.clear()),
@@ -426,6 +429,17 @@ fn each_planted_violation_is_convicted_by_its_promise() {
         ("prompt-end", |e| ended_for(e, "undone")),
         ("prompt-end", |e| ended_for(e, "payment_unavailable")),
         ("prompt-end", |e| ended_for(e, "deadline_exceeded")),
+        // The fault lasted for longer than an order may take, and this one was ended before its time was over.
+        ("prompt-end", |e| {
+            ended_for(e, "deadline_exceeded");
+            e.excused.late = true;
+        }),
+        ("prompt-end", |e| {
+            ended_for(e, "deadline_exceeded");
+            e.excused.late = true;
+            e.books.history[2].state = 3;
+            e.books.sagas[1].updated_at_ms += 700_000;
+        }),
         ("prompt-end", |e| ended_for(e, "review_rejected")),
         ("prompt-end", |e| ended_for(e, "fraud_refused")),
         ("prompt-end", |e| ended_for(e, "limit_exceeded")),
