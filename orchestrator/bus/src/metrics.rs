@@ -61,13 +61,13 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     .expect(ONCE),
     publish_failures: counters!(
         "publish_failures_total",
-        "Confirmed publishings that failed, in messages",
+        "Publishings that failed, in messages; whoever asked for them was told, and keeps what is in them",
         "code"
     ),
     returned: counters!("returned_total", "Messages returned as unroutable", "queue"),
     dropped: counters!(
         "dropped_total",
-        "Unconfirmed messages dropped: no session, or too many waiting",
+        "Unconfirmed envelopes lost: no session, too many waiting, or a reply's address that is none",
         "queue"
     ),
     parked: counters!("parked_total", "Envelopes parked as undecodable", "queue"),

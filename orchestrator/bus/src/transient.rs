@@ -88,7 +88,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
 struct Message {
     exchange: String,
     key: ShortString,
-    mandatory: bool,
+    /// Who handed it over waits to hear what became of it, and keeps it if it could not be sent: a failure
+    /// loses nothing. The broker is asked to return it when no queue takes it.
+    awaited: bool,
     kind: &'static str,
     label: &'static str,
     body: Vec<u8>,
@@ -141,7 +143,7 @@ impl Lane {
         &self,
         envelopes: Vec<(String, T)>,
         exchange: &str,
-        mandatory: bool,
+        awaited: bool,
         label: &'static str,
     ) -> Vec<Message> {
         let mut messages = Vec::new();
@@ -159,7 +161,7 @@ impl Lane {
                 messages.push(Message {
                     exchange: exchange.to_owned(),
                     key: key.clone(),
-                    mandatory,
+                    awaited,
                     kind: T::TYPE.0,
                     label,
                     body,
@@ -172,32 +174,20 @@ impl Lane {
 
     async fn send(&mut self, messages: &[Message]) -> Result<(), PublishError> {
         let session = self.shared.session.borrow().clone();
+        let mut sent = Ok(());
         for flight in messages.chunks(self.shared.config.publish_window) {
-            let sent = match &session {
-                None => Err(PublishError::Disconnected),
-                Some(session) if *session.blocked.borrow() => Err(PublishError::Blocked),
-                Some(session) => self.fly(session, flight).await,
-            };
-            for message in flight {
-                let label = &[message.label];
-                let envelopes = message.envelopes as u64;
-                if sent.is_ok() {
-                    METRICS.messages_published.with_label_values(label).inc();
-                    METRICS
-                        .envelopes_published
-                        .with_label_values(label)
-                        .inc_by(envelopes);
-                    METRICS
-                        .batch_envelopes
-                        .with_label_values(label)
-                        .observe(envelopes as f64);
-                } else {
-                    METRICS.dropped.with_label_values(label).inc_by(envelopes);
-                }
+            if sent.is_ok() {
+                sent = match &session {
+                    None => Err(PublishError::Disconnected),
+                    Some(session) if *session.blocked.borrow() => Err(PublishError::Blocked),
+                    Some(session) => self.fly(session, flight).await,
+                };
             }
-            sent?;
+            for message in flight {
+                count(message, &sent);
+            }
         }
-        Ok(())
+        sent
     }
 
     async fn fly(&mut self, session: &Session, flight: &[Message]) -> Result<(), PublishError> {
@@ -237,7 +227,7 @@ impl Lane {
         };
         let publishing = flight.iter().map(|message| {
             let options = BasicPublishOptions {
-                mandatory: message.mandatory,
+                mandatory: message.awaited,
                 immediate: false,
             };
             let properties = BasicProperties::default()
@@ -277,5 +267,30 @@ impl Lane {
                 .inc_by(returned as u64);
             tracing::info!(returned, "replies were returned: their owner is gone");
         }
+    }
+}
+
+fn count(message: &Message, sent: &Result<(), PublishError>) {
+    let label = &[message.label];
+    let envelopes = message.envelopes as u64;
+    match sent {
+        Ok(()) => {
+            METRICS.messages_published.with_label_values(label).inc();
+            METRICS
+                .envelopes_published
+                .with_label_values(label)
+                .inc_by(envelopes);
+            METRICS
+                .batch_envelopes
+                .with_label_values(label)
+                .observe(envelopes as f64);
+        }
+        Err(error) if message.awaited => {
+            METRICS
+                .publish_failures
+                .with_label_values(&[error.code()])
+                .inc();
+        }
+        Err(_) => METRICS.dropped.with_label_values(label).inc_by(envelopes),
     }
 }
