@@ -8,12 +8,15 @@
 use super::{
     Judge, PATIENCE, Placed, Processes, Shop, Wish,
     catalogue::{DIVING_A, DIVING_B},
+    evidence::{collected, now_ms},
     judge::times,
     processes::{Name, binary},
     until,
 };
 use crate::provider::Provider;
-use contract::{OrderId, Outcome, StepKind, StepName};
+use checker::{Evidence, evidence::Mail};
+use contract::{OrderId, Outcome, StepKind, StepName, Topology};
+use lapin::{Connection, ConnectionProperties};
 use serde_json::json;
 use std::{
     os::unix::process::ExitStatusExt,
@@ -172,6 +175,7 @@ impl Stage {
                 self.world.judge.verdict_of(order).await;
             }
             self.world.judge.check_finds_nothing().await;
+            self.keeps_its_promises(&told, back).await;
             if let Some(back) = back {
                 let recovery = back.elapsed();
                 assert!(recovery < RECOVERY_MAX, "{told}: {recovery:?}");
@@ -186,6 +190,31 @@ impl Stage {
         self.world.close().await;
     }
 
+    /// Judges every promise from the outside, as the fault runs do. How each order ended was looked at by who
+    /// placed it, so the customers' journal stays empty.
+    async fn keeps_its_promises(&self, told: &str, back: Option<Instant>) {
+        let healed = back.map_or(0, |back| back.elapsed().as_millis());
+        let url = std::env::var("GUICHET_AMQP_URL").expect("the namespace has read it");
+        let broker = Connection::connect(&url, ConnectionProperties::default()).await;
+        let ground = &self.world.ground;
+        let topology = Topology::new(&ground.namespace.config().namespace);
+        let (database, provider) = (ground.database.url(), self.world.provider.url());
+        let broker = broker.expect("the broker answers");
+        let collected = collected(&database, broker, &topology, provider, 0);
+        let evidence = Evidence {
+            mails: self
+                .world
+                .mails()
+                .iter()
+                .filter_map(|text| mail(text))
+                .collect(),
+            healed_at_ms: now_ms() - i64::try_from(healed).expect("a short time"),
+            ..collected.await.expect("everybody answers")
+        };
+        let broken = checker::judge(&evidence);
+        assert!(broken.is_empty(), "{told}: {broken:#?}");
+    }
+
     /// Starts a role again if it has died as it was told, and says when it was ready.
     async fn bring_back(&mut self, role: Name, told: &str) -> Option<Instant> {
         let status = self.world.ended(role)?;
@@ -197,6 +226,22 @@ impl Stage {
         self.world.restart(role).await;
         Some(Instant::now())
     }
+}
+
+/// To whom a mail is, and its Message-ID.
+fn mail(text: &str) -> Option<Mail> {
+    let header = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let line = line.trim();
+        Some(
+            line.rsplit_once('<')
+                .map_or(line, |(_, id)| id.trim_end_matches('>')),
+        )
+    };
+    Some(Mail {
+        to: header("To:")?.to_owned(),
+        message_id: header("Message-ID:")?.to_owned(),
+    })
 }
 
 /// They come again with what was not answered.

@@ -6,6 +6,7 @@
 
 pub mod catalogue;
 pub mod crashes;
+pub mod evidence;
 pub mod ground;
 pub mod judge;
 pub mod processes;

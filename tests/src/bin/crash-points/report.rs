@@ -35,7 +35,7 @@ impl Report {
              Written by `./ops/faults crash-points --report` at commit `{}`. Each process has died as by `kill -9` at \
              each place, once at the first and once at the second passing, with orders of every kind on their way and \
              by every version of an order that comes by the place; it was started again, and each order was judged by \
-             its end, its tickets and the provider's books. *At rest*: the longest time from the moment at which the \
+             its end, its tickets and the provider's books, and every promise by `tests/checker`, as in the fault runs. *At rest*: the longest time from the moment at which the \
              process was ready again until the last order had ended. {} deaths, {} failed.\n\n\
              | place | deaths (version/passing) | failed | at rest |\n|---|---|---|---|\n",
             commit(),

@@ -2,6 +2,7 @@
 
 use crate::{catalogue, run::Run, stage::Setting};
 use anyhow::Result;
+use checker::Excused;
 use std::{future::Future, pin::Pin, time::Duration};
 
 /// How long a recovery may take after the fault's end.
@@ -40,6 +41,12 @@ pub(crate) struct Fault {
     pub(crate) ci: bool,
     /// What the stage has to be.
     pub(crate) setting: Setting,
+    /// Whether nobody else does anything meanwhile: no operator stops orders for a while.
+    pub(crate) undisturbed: bool,
+    /// What has to be true of it once everything is at rest.
+    pub(crate) after: Option<Look>,
+    /// What it may leave behind beside orders with a good end: nothing, unless it says so here.
+    pub(crate) excused: Excused,
 }
 
 impl Fault {
@@ -60,6 +67,12 @@ impl Fault {
             lease: false,
             ci: false,
             setting: Setting::USUAL,
+            undisturbed: false,
+            after: None,
+            excused: Excused {
+                persons: false,
+                late: false,
+            },
         }
     }
 
@@ -83,6 +96,29 @@ impl Fault {
             lasts: Some(time),
             ..self
         }
+    }
+
+    pub(crate) const fn undisturbed(self) -> Self {
+        Self {
+            undisturbed: true,
+            ..self
+        }
+    }
+
+    pub(crate) const fn then(self, after: Look) -> Self {
+        Self {
+            after: Some(after),
+            ..self
+        }
+    }
+
+    /// It lasts longer than an order may take.
+    pub(crate) const fn late(self) -> Self {
+        let excused = Excused {
+            late: true,
+            ..self.excused
+        };
+        Self { excused, ..self }
     }
 
     pub(crate) const fn on(self, setting: Setting) -> Self {

@@ -11,10 +11,13 @@ mod customers;
 mod disk;
 mod fault;
 mod meddler;
+mod operator;
+mod rest;
 mod results;
 mod reviewer;
 mod role;
 mod run;
+mod served;
 mod servers;
 mod stage;
 mod story;
@@ -173,12 +176,12 @@ async fn all(arguments: &Arguments) -> Result<bool> {
                 "    {said} ({} s in all)",
                 began.elapsed().as_secs()
             ));
+            let stained = outcome.as_ref().is_ok_and(|one| one.stained);
             let kept = outcome
                 .is_ok_and(|outcome| outcome.violations.is_empty() && outcome.rest.is_some());
             well &= right || (arguments.ci && kept && recovered);
             // What is broken stays broken, and is not to be counted against the next. Who was only late is not.
-            // Orders that were late for a fault of minutes would be held against the next.
-            if (right || kept) && fault.lasts.is_some() {
+            if (right || kept) && stained {
                 run.stage.close(arguments.keep).await?;
             } else if right || kept {
                 stage = Some(run.stage);

@@ -5,6 +5,7 @@
 
 use crate::{fault::Fault, run::Outcome};
 use anyhow::{Context, Result};
+use contract::StepName;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -37,6 +38,14 @@ struct Record {
     recovered_s: Option<f64>,
     rest_s: Option<f64>,
     slowest_s: Option<f64>,
+    /// Orders that were held, and that asked for a person.
+    #[serde(default)]
+    held: usize,
+    #[serde(default)]
+    asking: usize,
+    /// What sagas have met: step, kind and outcome.
+    #[serde(default)]
+    reached: Vec<String>,
     /// Processes that wanted to run for each that could, when it was over.
     busy: f64,
 }
@@ -125,6 +134,9 @@ impl Results {
             recovered_s: None,
             rest_s: None,
             slowest_s: None,
+            held: 0,
+            asking: 0,
+            reached: Vec::new(),
             busy: busy(),
         };
         match outcome {
@@ -134,7 +146,9 @@ impl Results {
             }
             Ok(outcome) => {
                 record.orders = outcome.orders;
+                (record.held, record.asking) = (outcome.persons.held, outcome.persons.asking);
                 record.seen.clone_from(&outcome.seen);
+                record.reached = outcome.reached.iter().map(ToString::to_string).collect();
                 record.recovered_s = in_seconds(outcome.recovery);
                 record.rest_s = in_seconds(outcome.rest);
                 record.slowest_s = in_seconds(outcome.slowest.as_ref().map(|one| one.took));
@@ -212,15 +226,16 @@ fn page(faults: &[Fault], records: &[Record]) -> String {
         "# What came of the fault runs\n\nWritten by `./ops/faults`: {} runs of {} faults at {commits}. Violations: \
          {broken}. Runs in which something came too late: {late}. Customers: {loads}.\n\n\
          *Recovered*: the longest time from the fault's end until every process was ready and somebody who came \
-         after it had his ticket confirmed; in brackets what it may be. *At rest*: until every accepted order had \
+         after it had his ticket confirmed; in brackets what it may be. *At rest*: until the 3 s began in which every accepted order had \
          ended or stood before a person, those too that came after the fault's end, waited for a reviewer or were \
          given up by their customers. *Busy*: how many processes wanted to run for each that could at the end of a \
          run, at most; times that were taken above 1 say more of the machine. *Slowest*: the longest that an order took to its end, counted from the \
-         fault's end or its own beginning, without the time in which it waited for somebody. *Violations*: \
+         fault's end or its own beginning, without the time in which it waited for somebody. *Held, asking*: orders \
+         that stood before a person at the end, a violation unless the fault says that it leads there. *Violations*: \
          broken promises, faults that did nothing, and runs that failed themselves. *Late*: runs in which a time \
          was exceeded. Each stands below the table.\n\n\
-         | fault | hypothesis | what was seen of it | runs | violations | late | orders | recovered | at rest | slowest | busy | commit |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
+         | fault | hypothesis | what was seen of it | runs | violations | late | orders | held, asking | recovered | at rest | slowest | busy | commit |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
         records.len(),
         ran.count(),
     );
@@ -229,7 +244,7 @@ fn page(faults: &[Fault], records: &[Record]) -> String {
         let Some(last) = runs.last() else { continue };
         let _ = writeln!(
             page,
-            "| `{}` | {} | {} | {} | {} | {} | {} | {} ({} s) | {} | {} | {:.1} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} | {}, {} | {} ({} s) | {} | {} | {:.1} | {} |",
             fault.name,
             fault.hypothesis,
             last.seen,
@@ -237,6 +252,8 @@ fn page(faults: &[Fault], records: &[Record]) -> String {
             runs.iter().map(|run| run.violations()).sum::<usize>(),
             runs.iter().filter(|run| run.is_late()).count(),
             runs.iter().map(|run| run.orders).sum::<usize>(),
+            runs.iter().map(|run| run.held).sum::<usize>(),
+            runs.iter().map(|run| run.asking).sum::<usize>(),
             longest(runs.iter().map(|run| run.recovered_s)),
             fault.recovery().as_secs(),
             longest(runs.iter().map(|run| run.rest_s)),
@@ -261,7 +278,28 @@ fn page(faults: &[Fault], records: &[Record]) -> String {
             );
         }
     }
-    page
+    page + &met(records)
+}
+
+/// In how many runs some saga met each outcome of each command: what is 0 was not tried by anything here.
+fn met(records: &[Record]) -> String {
+    let outcomes = ["done", "rejected", "retry", "unknown", "waiting", "pause"];
+    let mut met = format!(
+        "\n## What sagas met\n\nRuns in which a worker answered so to a command of a step, or a person paused an \
+         order that was at it. What can never be is 0, too.\n\n| command | {} |\n|---|---|---|---|---|---|---|\n",
+        outcomes.join(" | ")
+    );
+    for step in StepName::OF_AN_ORDER {
+        for kind in ["do", "undo", "probe"] {
+            let runs = outcomes.map(|outcome| {
+                let triple = format!("{} {kind} {outcome}", step.as_str());
+                let in_it = |run: &&Record| run.reached.contains(&triple);
+                records.iter().filter(in_it).count().to_string()
+            });
+            let _ = writeln!(met, "| {} {kind} | {} |", step.as_str(), runs.join(" | "));
+        }
+    }
+    met
 }
 
 fn of<'a>(fault: &Fault, records: &'a [Record]) -> impl Iterator<Item = &'a Record> {
@@ -287,6 +325,9 @@ mod tests {
             recovered_s,
             rest_s: Some(1.0),
             slowest_s: Some(1.0),
+            held: 2,
+            asking: 1,
+            reached: vec!["pay do retry".to_owned()],
             busy: 0.5,
         };
         let page = page(
@@ -297,7 +338,9 @@ mod tests {
             ],
         );
         assert!(page.contains("2 runs of 1 faults at abc. Violations: 1."));
-        assert!(page.contains("| it | 2 | 1 | 1 | 14 | never (10 s) | 1.0 s |"));
+        assert!(page.contains("| it | 2 | 1 | 1 | 14 | 4, 2 | never (10 s) | 1.0 s |"));
         assert!(page.contains("- seed 2: no-oversell: broken"));
+        assert!(page.contains("| pay do | 0 | 0 | 2 | 0 | 0 | 0 |"));
+        assert!(page.contains("| notify probe | 0 | 0 | 0 | 0 | 0 | 0 |"));
     }
 }

@@ -5,24 +5,33 @@ use crate::{
     customers::{Customers, Placed, Shop, shown},
     fault::Fault,
     meddler::Meddler,
+    operator::{Desk, operate},
+    rest::rest,
     role::Kind,
+    served::unserved,
     stage::{NAMESPACE, Stage, named},
     story::{Slowest, slowest},
 };
 use anyhow::{Context, Result};
 use checker::{
-    Evidence, Excused, Violation, collect,
-    evidence::{Mail, Parked},
-    judge,
+    Evidence, Excused, Reached, Violation, books::Saga, evidence::Mail, journal::Entry, judge,
 };
-use contract::{StepKind, StepName, Topology};
-use lapin::{options::QueueDeclareOptions, types::FieldTable};
+use contract::Topology;
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    collections::BTreeSet,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
-use tests::{simulation::rng::Rng, world::tap::Tap};
+use tests::{
+    simulation::rng::Rng,
+    world::{
+        evidence::{collected, now_ms},
+        tap::Tap,
+    },
+};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -40,6 +49,9 @@ const LOOKS_MAX: usize = 20;
 const STAYS: Duration = Duration::from_secs(120);
 /// When a recovery is not waited for any more; the limit that it is judged by is shorter.
 const RECOVERY_GIVEN_UP: Duration = Duration::from_secs(60);
+
+/// The shortest time for which a step is tried; a fault that is held for longer is felt by orders.
+const STEPS_TRY: Duration = Duration::from_secs(25);
 
 /// What all runs have in common.
 #[derive(Clone, Copy)]
@@ -60,6 +72,8 @@ pub(crate) struct Run {
     pub(crate) note: String,
     /// A counter of the roles before the fault.
     pub(crate) counted_before: u64,
+    /// Commands sent again before the fault.
+    pub(crate) resent_before: u64,
     /// Orders sold before the fault.
     pub(crate) sold_before: i64,
     pub(crate) meddler: Option<Meddler>,
@@ -77,6 +91,31 @@ pub(crate) struct Outcome {
     pub(crate) rest: Option<Duration>,
     pub(crate) violations: Vec<Violation>,
     pub(crate) orders: usize,
+    pub(crate) persons: Persons,
+    /// Whether it left behind what only its fault excuses, and would be held against the next.
+    pub(crate) stained: bool,
+    /// What sagas have met.
+    pub(crate) reached: BTreeSet<Reached>,
+}
+
+/// How many orders stand before a person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Persons {
+    pub(crate) held: usize,
+    pub(crate) asking: usize,
+}
+
+impl Persons {
+    fn of(evidence: &Evidence) -> Self {
+        let count = |is: fn(&Saga) -> bool| {
+            let sagas = evidence.books.sagas.iter();
+            sagas.filter(|saga| is(saga)).count()
+        };
+        Self {
+            held: count(Saga::is_held),
+            asking: count(Saga::asks),
+        }
+    }
 }
 
 impl Run {
@@ -99,6 +138,7 @@ impl Run {
             kept: Vec::new(),
             note: String::new(),
             counted_before: 0,
+            resent_before: 0,
             sold_before: 0,
             meddler: None,
             tap: None,
@@ -117,11 +157,16 @@ impl Run {
         let reviewer = tokio::spawn(crate::reviewer::review(
             self.stage.binary.clone(),
             self.stage.root.clone(),
-            named(&[
-                ("DATABASE_URL", self.stage.operators_url()),
-                ("AMQP_URL", self.stage.rabbitmq.url()),
-            ]),
+            self.operators(),
         ));
+        let more = Arc::new(AtomicBool::new(!fault.undisturbed));
+        let desk = Desk {
+            binary: self.stage.binary.clone(),
+            folder: self.stage.root.clone(),
+            environment: self.operators(),
+        };
+        let operator = tokio::spawn(operate(desk, Arc::clone(&more)));
+        let begun = self.journal().len();
         // Whether nothing is or was wrong; then nothing may be sent twice.
         let calm = fault.name == crate::catalogue::CALM && !self.stage.touched;
         self.stage.touched = true;
@@ -147,6 +192,7 @@ impl Run {
             .await
             .context("the fault cannot be ended")?;
         self.kept.clear();
+        more.store(false, Ordering::Relaxed);
         let healed = Instant::now();
         let healed_at_ms = now_ms();
         let (recovery, sold, mut placed) = self.recovered(healed).await;
@@ -155,29 +201,48 @@ impl Run {
             Some(_) => REST_AFTER_LONG,
             None => REST_WITHIN,
         };
-        let rest = self.rest(healed, within).await;
+        let rest = rest(&self.stage, healed, within).await;
         let unready = self.unready().await;
         reviewer.abort();
+        operator.abort();
         let shown = shown(&self.customers.shop, &placed).await;
         let evidence = Evidence {
             healed_at_ms,
             shown,
-            // What lasts for minutes lasts longer than an order may take. Nothing leads to a person.
             excused: Excused {
-                late: fault.lasts.is_some(),
-                ..Excused::default()
+                late: fault.excused.late || fault.lasts.is_none() && hold > STEPS_TRY,
+                ..fault.excused
             },
             ..self.evidence(calm).await?
         };
         let mut violations = judge(&evidence);
-        let seen = seen.unwrap_or_else(|error| {
+        let mut broken = |promise, detail| {
+            let subject = fault.name.to_owned();
             violations.push(Violation {
-                promise: "a fault takes effect",
-                subject: fault.name.to_owned(),
-                detail: format!("{error:#}"),
+                promise,
+                subject,
+                detail,
             });
+        };
+        let mut seen = seen.unwrap_or_else(|error| {
+            broken("a fault takes effect", format!("{error:#}"));
             "nothing".to_owned()
         });
+        if let Some(after) = fault.after {
+            match after(self).await {
+                Ok(more) => seen += &format!("; {more}"),
+                Err(error) => broken("what comes after a fault", format!("{error:#}")),
+            }
+        }
+        // Whoever was told to come back was told the truth, unless it lasted for too long.
+        let journal = self.journal();
+        let unserved = unserved(&journal[begun..]);
+        if !unserved.is_empty() && !evidence.excused.late {
+            broken(
+                "everybody is served",
+                format!("never answered: {unserved:?}"),
+            );
+        }
         for name in unready {
             violations.push(Violation {
                 promise: "every process answers",
@@ -193,6 +258,9 @@ impl Run {
             rest,
             violations,
             orders: placed.len(),
+            persons: Persons::of(&evidence),
+            stained: evidence.excused != Excused::default(),
+            reached: checker::reached(&evidence),
         })
     }
 
@@ -232,21 +300,6 @@ impl Run {
         (recovery, sold, placed)
     }
 
-    /// How long it takes until every accepted order has ended or is before a person.
-    async fn rest(&self, healed: Instant, within: Duration) -> Option<Duration> {
-        while healed.elapsed() < within {
-            let restless = match self.stage.reader().await {
-                Ok(reader) => reader.restless().await.map_or(i64::MAX, |(count, _)| count),
-                Err(_) => i64::MAX,
-            };
-            if restless == 0 {
-                return Some(healed.elapsed());
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
-        None
-    }
-
     /// Processes that do not answer, and those that ended without being asked to.
     async fn unready(&mut self) -> Vec<String> {
         let mut unready = Vec::new();
@@ -259,8 +312,21 @@ impl Run {
         unready
     }
 
+    /// What the customers have written down.
+    pub(crate) fn journal(&self) -> Vec<Entry> {
+        let journal = self.stage.journal.lock();
+        journal.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What people's commands are told.
+    fn operators(&self) -> Vec<(String, String)> {
+        named(&[
+            ("DATABASE_URL", self.stage.operators_url()),
+            ("AMQP_URL", self.stage.rabbitmq.url()),
+        ])
+    }
+
     async fn evidence(&mut self, calm: bool) -> Result<Evidence> {
-        let topology = Topology::new(NAMESPACE);
         let mails = self.stage.mail.mails().into_iter().flat_map(|mail| {
             let id = mail.header("Message-ID").unwrap_or_default();
             let to = mail.to.into_iter();
@@ -270,73 +336,22 @@ impl Run {
             })
             .collect::<Vec<_>>()
         });
-        let journal = self
-            .stage
-            .journal
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         let mut resent = 0;
         for role in self.stage.of(Kind::Orchestrator) {
             resent += role.counted("guichet_saga_resends_total").await;
         }
         Ok(Evidence {
             mails: mails.collect(),
-            journal,
-            ledger: collect::ledger(&self.stage.provider).await?,
-            books: self.stage.reader().await?.books().await?,
-            queues: self.queues(&topology).await?,
-            parked: Parked {
-                queue: topology.parked_queue(),
-                sent: self.stage.garbage,
-            },
+            journal: self.journal(),
             calm: calm.then_some(resent),
-            ..Evidence::default()
+            ..collected(
+                &self.stage.database_url(),
+                self.stage.rabbitmq.connect().await?,
+                &Topology::new(NAMESPACE),
+                &self.stage.provider,
+                self.stage.garbage,
+            )
+            .await?
         })
     }
-
-    /// Messages ready in each queue, once they had time to be acknowledged.
-    async fn queues(&self, topology: &Topology) -> Result<BTreeMap<String, u64>> {
-        let connection = self.stage.rabbitmq.connect().await?;
-        let mut names = vec![topology.parked_queue()];
-        for step in StepName::OF_AN_ORDER {
-            names.extend(
-                [StepKind::Do, StepKind::Undo].map(|kind| topology.command_queue(&step, kind)),
-            );
-        }
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let mut queues = BTreeMap::new();
-            for name in &names {
-                let channel = connection.create_channel().await?;
-                let options = QueueDeclareOptions {
-                    passive: true,
-                    ..QueueDeclareOptions::default()
-                };
-                let queue = channel
-                    .queue_declare(name.as_str().into(), options, FieldTable::default())
-                    .await;
-                // A queue that is not there holds nothing.
-                let count = queue.map_or(0, |queue| queue.message_count());
-                queues.insert(name.clone(), u64::from(count));
-            }
-            let others = queues
-                .iter()
-                .filter(|(name, _)| **name != topology.parked_queue());
-            let waiting: u64 = others.map(|(_, count)| count).sum();
-            if waiting == 0 || Instant::now() > deadline {
-                // A connection that is gone is closed, too.
-                let _ = connection.close(200, "bye".into()).await;
-                return Ok(queues);
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
-    }
-}
-
-pub(crate) fn now_ms() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or_default()
 }

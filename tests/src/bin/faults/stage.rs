@@ -38,6 +38,8 @@ pub(crate) struct Setting {
     pub(crate) standby: bool,
     /// The servers' folders are small file systems.
     pub(crate) small_disks: bool,
+    /// So many orders before their pivot are taken at most, if not as many as by default.
+    pub(crate) live_max: Option<u32>,
     /// Everybody's clock can be set, but the broker's.
     pub(crate) clocks: bool,
 }
@@ -48,6 +50,7 @@ impl Setting {
         cluster: false,
         standby: false,
         small_disks: false,
+        live_max: None,
         clocks: false,
     };
 }
@@ -254,7 +257,7 @@ impl Stage {
         } else {
             "classic"
         };
-        named(&[
+        let told = [
             ("AMQP_NAMESPACE", NAMESPACE.to_owned()),
             ("AMQP_COMMAND_QUEUE_TYPE", queues.to_owned()),
             (
@@ -265,7 +268,12 @@ impl Stage {
             ("GATEWAY_PSP_WEBHOOK_SECRET", WEBHOOK_SECRET.to_owned()),
             ("FRAUD_EXEMPT_NETWORKS", "127.0.0.0/8".to_owned()),
             ("ISSUE_SIGNING_KEY", SIGNING_KEY.to_owned()),
-        ])
+        ];
+        let most = self
+            .setting
+            .live_max
+            .map(|most| ("GATEWAY_LIVE_SAGAS_MAX", most.to_string()));
+        named(&told.into_iter().chain(most).collect::<Vec<_>>())
     }
 
     /// Runs an operator's command, which reaches the servers directly; answers what it printed.

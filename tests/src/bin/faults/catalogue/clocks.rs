@@ -89,7 +89,7 @@ async fn jumped(run: &mut Run, who: &[&str], seconds: i64) -> Result<String> {
 }
 
 fn off(theirs_ms: i64, seconds: i64) -> Result<String> {
-    let off = (theirs_ms - crate::run::now_ms()) as f64 / 1000.0;
+    let off = (theirs_ms - tests::world::evidence::now_ms()) as f64 / 1000.0;
     let right = (off - seconds as f64).abs() < TOLERANCE_S;
     ensure!(right, "a clock is off by {off:.1} s");
     Ok("a clock".to_owned())

@@ -113,7 +113,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(seen::hindered(run, None, To::Provider)),
         |run| Box::pin(set(run, None, To::Provider, Line::Up)),
     )
-    .lasting(TEN_MINUTES),
+    .lasting(TEN_MINUTES)
+    .late(),
     planned!(
         "provider-slow-ten-minutes",
         "Orders are late, and none is paid twice or lost.",

@@ -64,6 +64,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         |_| Box::pin(async { Ok("nothing, as intended".to_owned()) }),
         |_| Box::pin(async { Ok(()) }),
     )
+    .undisturbed()
     .ci(),
     killed!("kill-worker", ONE, 1 of [Kind::Worker], 1).ci(),
     killed!("kill-orchestrator", ONE, 1 of [Kind::Orchestrator], 1)
