@@ -165,4 +165,18 @@ mod tests {
         assert!(all.iter().all(|fault| fault.hypothesis.len() > 20));
         assert!(all.iter().any(|fault| fault.ci));
     }
+
+    #[test]
+    fn only_what_lasts_as_long_as_an_order_may_explains_late_ones_and_nothing_a_person() {
+        let time = saga::order::v1().deadline_ms;
+        for fault in all() {
+            let lasts = fault.lasts.unwrap_or_default().as_millis();
+            assert!(
+                !fault.excused.late || lasts >= u128::from(time),
+                "{}",
+                fault.name
+            );
+            assert!(!fault.excused.persons, "{}", fault.name);
+        }
+    }
 }

@@ -78,13 +78,14 @@ impl Results {
         }
     }
 
-    /// Adds a run; answers whether all was well, and says it in a few lines.
+    /// Adds a run, and says it in a few lines; what it failed by, or what is only told if it `passes`.
     pub(crate) fn add(
         &self,
         fault: &Fault,
         seed: u64,
         outcome: &Result<Outcome>,
-    ) -> Result<(bool, String)> {
+        passes: bool,
+    ) -> Result<String> {
         let record = self.record(fault, seed, outcome);
         if let Some(folder) = self.runs.parent() {
             fs::create_dir_all(folder)?;
@@ -112,13 +113,14 @@ impl Results {
             let _ = write!(said, "\n    the slowest: {}", slowest.story);
         }
         for one in record.failed.iter().take(TOLD_MAX) {
-            let _ = write!(said, "\n    FAILED {one}");
+            let mark = if passes { "told" } else { "FAILED" };
+            let _ = write!(said, "\n    {mark} {one}");
         }
         if record.failed.len() > TOLD_MAX {
             let more = record.failed.len() - TOLD_MAX;
             let _ = write!(said, "\n    and {more} more");
         }
-        Ok((record.failed.is_empty(), said))
+        Ok(said)
     }
 
     fn record(&self, fault: &Fault, seed: u64, outcome: &Result<Outcome>) -> Record {

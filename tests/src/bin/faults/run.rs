@@ -47,6 +47,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOKS_MAX: usize = 20;
 /// How long a customer who has to authenticate his payment waits to be asked, beside the fault's time.
 const STAYS: Duration = Duration::from_secs(120);
+/// How long a customer tries to be heard, beside the time for which customers come: a fault is a part of that, so
+/// it leaves everybody time to be served, unless it lasts for minutes.
+const PERSISTS: Duration = Duration::from_secs(60);
 /// When a recovery is not waited for any more; the limit that it is judged by is shorter.
 const RECOVERY_GIVEN_UP: Duration = Duration::from_secs(60);
 
@@ -127,7 +130,8 @@ impl Run {
     ) -> Result<Self> {
         let stays = STAYS + fault.lasts.unwrap_or_default();
         let journal = Arc::clone(&stage.journal);
-        let shop = Arc::new(Shop::at(&stage.gateways, journal, stays)?);
+        let persists = PERSISTS + load.lasting;
+        let shop = Arc::new(Shop::at(&stage.gateways, journal, stays, persists)?);
         let on_sale = shop.on_sale().await?;
         let customers = Customers::new(shop, on_sale);
         Ok(Self {
@@ -234,10 +238,12 @@ impl Run {
                 Err(error) => broken("what comes after a fault", format!("{error:#}")),
             }
         }
-        // Whoever was told to come back was told the truth, unless it lasted for too long.
+        // Whoever was told to come back was told the truth, unless it lasted for longer than he tried.
+        let recovered_ms = i64::try_from(fault.recovery().as_millis()).unwrap_or(i64::MAX);
+        let gone_ms = fault.lasts.map(|_| healed_at_ms + recovered_ms);
         let journal = self.journal();
-        let unserved = unserved(&journal[begun..]);
-        if !unserved.is_empty() && !evidence.excused.late {
+        let unserved = unserved(&journal[begun..], gone_ms);
+        if !unserved.is_empty() {
             broken(
                 "everybody is served",
                 format!("never answered: {unserved:?}"),

@@ -12,8 +12,6 @@ use tokio::{task::JoinSet, time::Instant};
 use uuid::Uuid;
 use wish::{Behaviour, OnSale, Wish};
 
-/// How long a customer tries to be heard.
-const PERSISTS: Duration = Duration::from_secs(60);
 /// How long he follows an order.
 const FOLLOWS: Duration = Duration::from_secs(150);
 /// Somebody who does not come back.
@@ -144,7 +142,7 @@ async fn buy(shop: &Shop, wish: &Wish) -> Option<Placed> {
 async fn place(shop: &Shop, wish: &Wish, first: usize) -> Option<Placed> {
     let began = Instant::now();
     let mut gateway = first;
-    while began.elapsed() < PERSISTS {
+    while began.elapsed() < shop.persists {
         match shop.place(wish, gateway).await {
             Ok(placed) => return placed,
             Err(_unheard) => shop::pause(began).await,
@@ -157,7 +155,7 @@ async fn place(shop: &Shop, wish: &Wish, first: usize) -> Option<Placed> {
 async fn cancel(shop: &Shop, placed: &Placed) {
     let began = Instant::now();
     let mut gateway = 0;
-    while began.elapsed() < PERSISTS {
+    while began.elapsed() < shop.persists {
         // 202 is heard, and 409 says that it is too late.
         if matches!(shop.cancel(placed, gateway).await, Some(202 | 409)) {
             return;

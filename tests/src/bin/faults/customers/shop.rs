@@ -41,6 +41,8 @@ pub(crate) struct Shop {
     journal: Arc<Mutex<Vec<Entry>>>,
     /// How long a customer waits to be asked for authentication.
     stays: Duration,
+    /// How long a customer tries to be heard.
+    pub(super) persists: Duration,
 }
 
 impl Shop {
@@ -48,6 +50,7 @@ impl Shop {
         gateways: &[String],
         journal: Arc<Mutex<Vec<Entry>>>,
         stays: Duration,
+        persists: Duration,
     ) -> Result<Self> {
         let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(2));
         Ok(Self {
@@ -56,6 +59,7 @@ impl Shop {
             streaming: reqwest::Client::builder().read_timeout(SILENCE).build()?,
             journal,
             stays,
+            persists,
         })
     }
 
