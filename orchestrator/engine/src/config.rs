@@ -34,7 +34,23 @@ impl Default for Config {
     }
 }
 
+/// How long a statement of an orchestrator waits for a lock. Long for whoever writes a row properly, and short
+/// for all the sagas that wait meanwhile.
+const LOCK_TIMEOUT_MS: u64 = 500;
+
 impl Config {
+    /// The settings of an orchestrator's pool, made of those of the other roles: its loop does not wait for a
+    /// lock that somebody holds, and no statement lasts until its leases are over.
+    #[must_use]
+    pub fn pool(&self, database: database::Config) -> database::Config {
+        let within_lease_ms = self.lease_ms * 2 / 3;
+        database::Config {
+            lock_timeout_ms: Some(LOCK_TIMEOUT_MS),
+            statement_timeout_ms: database.statement_timeout_ms.min(within_lease_ms),
+            ..database
+        }
+    }
+
     /// What is wrong with the configuration, one line for each problem; empty when it is fine.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {

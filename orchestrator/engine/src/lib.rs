@@ -97,4 +97,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_transient())
     }
+
+    /// As [`database::Error::is_exhausted`].
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_exhausted())
+    }
 }

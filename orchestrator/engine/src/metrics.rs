@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) asleep: IntGauge,
     pub(crate) shards: IntGauge,
     pub(crate) held: IntCounter,
+    pub(crate) postponed: IntCounter,
     pub(crate) attention: IntCounter,
     pub(crate) asking: IntGaugeVec,
     pub(crate) oldest_untaken_s: IntGauge,
@@ -77,6 +78,10 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     held: metrics::counter(
         "guichet_sagas_held_total",
         "Sagas set aside because they cannot be read",
+    ),
+    postponed: metrics::counter(
+        "guichet_sagas_postponed_total",
+        "How often a saga was left alone for a while because its row could not be written",
     ),
     attention: metrics::counter(
         "guichet_sagas_attention_total",

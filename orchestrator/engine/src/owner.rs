@@ -289,6 +289,11 @@ impl Owner {
         due
     }
 
+    /// A saga that cannot be written now is looked at again at `at`.
+    pub fn postpone(&mut self, id: SagaId, at: TimestampMs) {
+        self.sagas.postpone(id, at);
+    }
+
     fn not_before(&mut self, id: SagaId, now: TimestampMs) -> Option<TimestampMs> {
         let late = self.late_by(id, now);
         late.map(|pause| now.saturating_add(pause))

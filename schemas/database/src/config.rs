@@ -13,6 +13,8 @@ pub struct Config {
     pub application_name: String,
     /// A statement that runs longer is cancelled by the server.
     pub statement_timeout_ms: u64,
+    /// A statement that waits longer for a lock is cancelled by the server; `None`: it waits as long as it may run.
+    pub lock_timeout_ms: Option<u64>,
     /// How long a task waits for a free connection.
     pub wait_timeout_ms: u64,
 }
@@ -26,6 +28,7 @@ impl Config {
             pool_max: 8,
             application_name: application_name.into(),
             statement_timeout_ms: 15_000,
+            lock_timeout_ms: None,
             wait_timeout_ms: 5_000,
         }
     }
@@ -38,6 +41,7 @@ impl fmt::Debug for Config {
             .field("pool_max", &self.pool_max)
             .field("application_name", &self.application_name)
             .field("statement_timeout_ms", &self.statement_timeout_ms)
+            .field("lock_timeout_ms", &self.lock_timeout_ms)
             .finish_non_exhaustive()
     }
 }

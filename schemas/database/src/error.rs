@@ -32,6 +32,42 @@ impl Error {
             Self::Build(_) | Self::Migration(_) => false,
         }
     }
+
+    /// Whether the server has no room, or may not write: trouble that is no statement's fault, and that
+    /// passes, but that smaller work would not mend.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        match self {
+            Self::Statement(DieselError::DatabaseError(_, info)) => {
+                has_sign(info.message(), &EXHAUSTED)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What passes. diesel has no kind for these (40P01, 57P01, 57P02, 57P03, 53300, 57014, 55P03).
+const PASSING: [&str; 7] = [
+    "deadlock detected",
+    "terminating connection",
+    "the database system is",
+    "too many clients",
+    "remaining connection slots",
+    "canceling statement",
+    "connection closed",
+];
+
+/// What passes too, and is nothing that a smaller batch would mend.
+const EXHAUSTED: [&str; 5] = [
+    "No space left",
+    "could not extend file",
+    "out of memory",
+    "out of shared memory",
+    "read-only transaction",
+];
+
+fn has_sign(text: &str, signs: &[&str]) -> bool {
+    signs.iter().any(|sign| text.contains(sign))
 }
 
 /// Whether the same statement may succeed when tried again: a serialisation failure, a deadlock, a
@@ -45,27 +81,7 @@ pub fn is_transient(error: &DieselError) -> bool {
             DatabaseErrorKind::SerializationFailure
             | DatabaseErrorKind::ClosedConnection
             | DatabaseErrorKind::UnableToSendCommand => true,
-            // diesel has no kind for these (40P01, 57P01, 57P02, 57P03, 53300, 57014, 55P03).
-            _ => {
-                let text = info.message();
-                [
-                    "deadlock detected",
-                    "terminating connection",
-                    "the database system is",
-                    "too many clients",
-                    "remaining connection slots",
-                    "canceling statement",
-                    "connection closed",
-                    // Nothing that a smaller batch would mend.
-                    "No space left",
-                    "could not extend file",
-                    "out of memory",
-                    "out of shared memory",
-                    "read-only transaction",
-                ]
-                .iter()
-                .any(|sign| text.contains(sign))
-            }
+            _ => has_sign(info.message(), &PASSING) || has_sign(info.message(), &EXHAUSTED),
         },
         DieselError::BrokenTransactionManager => true,
         _ => false,

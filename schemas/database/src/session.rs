@@ -38,9 +38,10 @@ pub(crate) fn settings(config: &Config) -> String {
         .take(NAME_MAX_CHARS)
         .collect();
     format!(
-        "SET application_name = '{name}'; SET statement_timeout = {}; \
+        "SET application_name = '{name}'; SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}; SET timezone = 'UTC'; \
          SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; {IN_ENGLISH}",
-        config.statement_timeout_ms
+        config.statement_timeout_ms,
+        config.lock_timeout_ms.unwrap_or(0)
     )
 }

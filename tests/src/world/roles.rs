@@ -121,14 +121,16 @@ pub async fn orchestrator(ground: &Ground, node: &str) -> Role {
     let (bus, bus_stop) = bus(ground, node);
     let stop = CancellationToken::new();
     let readiness = Readiness::new(stop);
+    let config = engine::Config {
+        lease_ms: 2_000,
+        housekeeping_ms: 200,
+        ..engine::Config::default()
+    };
+    let database = config.pool(database::Config::new(ground.database.url(), node));
     let parts = Parts {
-        config: engine::Config {
-            lease_ms: 2_000,
-            housekeeping_ms: 200,
-            ..engine::Config::default()
-        },
+        config,
         node: node.to_owned(),
-        pool: ground.database.pool(),
+        pool: database::pool(&database).expect("the pool's settings are sound"),
         bus: bus.clone(),
         definitions: ground.definitions(),
         ready: readiness.check("orchestrator"),

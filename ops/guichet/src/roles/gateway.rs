@@ -23,7 +23,8 @@ pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
         process.readiness.check("http"),
         process.readiness.check("catalogue"),
     );
-    let Some(ground) = Ground::open(&process, &config).await? else {
+    let database = config.database.named(process.role);
+    let Some(ground) = Ground::open(&process, &config, &database).await? else {
         return Ok(());
     };
     let definitions = Definitions::ours();

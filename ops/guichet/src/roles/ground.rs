@@ -51,13 +51,18 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// Waits for the database, for as long as it takes, and begins to connect to the broker.
+    /// Waits for the database, reached as `database` says, for as long as it takes, and begins to connect to the
+    /// broker.
     /// `None` if a stop was asked for meanwhile.
-    pub(crate) async fn open(process: &Process, config: &Config) -> Result<Option<Self>> {
+    pub(crate) async fn open(
+        process: &Process,
+        config: &Config,
+        database: &database::Config,
+    ) -> Result<Option<Self>> {
         let role = process.role;
         let life = Life::default();
-        let pool = database::pool_of(&config.database.named(role), &life)
-            .context("cannot make the pool of connections")?;
+        let pool =
+            database::pool_of(database, &life).context("cannot make the pool of connections")?;
         let check = process.readiness.check("database");
         let (incarnation, now_ms) = loop {
             match look(&pool).await {

@@ -14,7 +14,10 @@ pub(crate) async fn run(file: Option<&Path>) -> Result<(), Failure> {
     let config = config::load(file, &SECTIONS)?;
     let process = Process::start("orchestrator", &config).await?;
     let ready = process.readiness.check("orchestrator");
-    let Some(ground) = Ground::open(&process, &config).await? else {
+    let database = config
+        .orchestrator
+        .pool(config.database.named(process.role));
+    let Some(ground) = Ground::open(&process, &config, &database).await? else {
         return Ok(());
     };
     let parts = Parts {

@@ -74,7 +74,8 @@ pub(crate) async fn run(file: Option<&Path>, names: &[Name]) -> Result<(), Failu
     };
     let config = config::load(file, &sections(&names))?;
     let process = Process::start("worker", &config).await?;
-    let Some(ground) = Ground::open(&process, &config).await? else {
+    let database = config.database.named(process.role);
+    let Some(ground) = Ground::open(&process, &config, &database).await? else {
         return Ok(());
     };
     let pools = Pools {

@@ -52,7 +52,16 @@ const STRAYS_MAX: i32 = 1_000;
 const FORGET_MAX: i32 = 100_000;
 
 impl Orchestrator {
-    pub(super) async fn housekeep(&mut self, round: u32) {
+    /// The leases do not wait for a batch that cannot be written.
+    pub(super) async fn renew_in_time(&mut self) {
+        let every = Duration::from_millis(self.parts.config.housekeeping_ms);
+        if !self.fenced && self.renewed.elapsed() >= every {
+            self.renew().await;
+        }
+    }
+
+    /// Renews the leases, and sends again what the last session may have lost. Says whether that went through.
+    async fn renew(&mut self) -> bool {
         self.new_session();
         // Before others are taken in, which are sent for themselves.
         let sent_before = match self.lost {
@@ -83,8 +92,15 @@ impl Orchestrator {
                     .ready
                     .not_ready("the leases could not be renewed");
                 self.forget_expired();
-                return;
+                return false;
             }
+        }
+        true
+    }
+
+    pub(super) async fn housekeep(&mut self, round: u32) {
+        if !self.renew().await {
+            return;
         }
         self.look_around().await;
         let ended = self.end_withdrawn().await;

@@ -11,6 +11,7 @@
 //!   finds another revision and changes nothing.
 //! - Two run under one name: they would take each other's shards for ever. The younger one is the
 //!   restarted one, so the elder stops as soon as it sees that its own name has a later epoch.
+//! - Somebody holds a saga's row locked: that saga is left alone for a while (see `trouble.rs`).
 //! - The broker loses everything: with the new session every command without an answer is sent once.
 //! - The broker takes nothing for a while: the same once it does.
 //! - There is no broker for long: nobody is woken, and that time is not the steps' (`owner/still.rs`). Shards
@@ -23,6 +24,7 @@ mod load;
 mod publish;
 mod session;
 mod settle;
+mod trouble;
 
 use crate::{
     Config, Error, Owner, client, definitions::Definitions, metrics::METRICS,
@@ -43,6 +45,7 @@ use settle::Given;
 use std::time::{Duration, Instant};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use trouble::Postponed;
 use uuid::Uuid;
 
 /// What an orchestrator is made of.
@@ -51,7 +54,7 @@ pub struct Parts {
     pub config: Config,
     /// Its name; another process with the same name takes over its leases at once.
     pub node: String,
-    /// A pool of its own; it uses up to three connections.
+    /// A pool of its own, with the settings of [`Config::pool`]; it uses up to three connections.
     pub pool: Pool,
     /// The bus.
     pub bus: Bus,
@@ -93,6 +96,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
         is_back: false,
         seed: rand::random(),
         publisher,
+        postponed: Postponed::default(),
         shutdown,
     }
     .run(replies)
@@ -117,6 +121,8 @@ struct Orchestrator {
     is_back: bool,
     seed: u64,
     publisher: Publisher,
+    /// Sagas whose rows could not be written.
+    postponed: Postponed,
     shutdown: CancellationToken,
 }
 

@@ -1,6 +1,11 @@
 //! One batch: settle, commit, send.
 
-use super::{Orchestrator, count_input, load::Found, publish::Outgoing};
+use super::{
+    Orchestrator, count_input,
+    load::Found,
+    publish::Outgoing,
+    trouble::{self, Failed, Remedy},
+};
 use crate::{
     Answered, Error, Owner, Settled,
     command::Sender,
@@ -31,11 +36,6 @@ use uuid::Uuid;
 /// How often the inputs of a saga that others move meanwhile are settled anew.
 const REREADS_MAX: u8 = 3;
 
-/// The pause after a batch's first failure; each further one doubles it.
-const FIRST_PAUSE_MS: u64 = 100;
-/// So often at most.
-const DOUBLINGS_MAX: u32 = 5;
-
 /// An input with what the history says about it.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
@@ -58,9 +58,16 @@ impl Orchestrator {
             ackers,
             ..Outgoing::default()
         };
-        let mut parts = chunks(given, self.parts.config.batch_max);
+        let mut parts = self.parts_of(given).await;
         let mut failures: u32 = 0;
-        while let Some((part, rereads)) = parts.pop() {
+        // Somebody holds rows locked: it is asked of which before it is waited for them.
+        let mut wary = false;
+        while let Some((mut part, rereads)) = parts.pop() {
+            self.renew_in_time().await;
+            if wary && let Err(error) = self.without_locked(&mut part).await {
+                tracing::warn!(%error, "it could not be asked which sagas are locked");
+            }
+            let begun = Instant::now();
             match self.settle_part(&part, &mut outgoing).await {
                 Ok(conflicts) => {
                     failures = 0;
@@ -79,28 +86,58 @@ impl Orchestrator {
                     }
                 }
                 Err(error) => {
-                    if let [alone] = part.as_slice()
-                        && !error.is_transient()
-                    {
-                        self.hold_culprit(alone, &error).await;
+                    let took = begun.elapsed();
+                    failures = failures.saturating_add(1);
+                    let looked = match error.is_transient() {
+                        true => self.without_locked(&mut part).await.ok(),
+                        false => None,
+                    };
+                    let first = part.as_slice().first().map(|one| one.saga);
+                    let alone = part.iter().all(|one| Some(one.saga) == first);
+                    let suspected = first.and_then(|saga| self.postponed.alone_from(saga));
+                    let failed = Failed {
+                        transient: error.is_transient(),
+                        answers: looked.is_some() && !error.is_exhausted(),
+                        tries: failures,
+                        inputs: part.len(),
+                        alone,
+                        suspected: suspected.is_some(),
+                    };
+                    let remedy = failed.remedy();
+                    if let (Remedy::Hold, [culprit]) = (remedy, part.as_slice()) {
+                        self.hold_culprit(culprit, &error).await;
                     }
                     // Whether it was committed is not known: nothing cached may be believed.
                     self.owner.commit_failed(part.iter().map(|one| one.saga));
-                    failures = failures.saturating_add(1);
-                    if error.is_transient() {
+                    if failed.transient {
                         METRICS.batches_retried.inc();
-                        tracing::warn!(%error, source = ?std::error::Error::source(&error), inputs = part.len(), "a batch failed; trying again");
-                        parts.push((part, rereads));
-                        let doublings = (failures - 1).min(DOUBLINGS_MAX);
-                        let pause = Duration::from_millis(FIRST_PAUSE_MS << doublings);
-                        tokio::select! {
-                            () = self.shutdown.cancelled() => return,
-                            () = tokio::time::sleep(pause) => {}
+                        tracing::warn!(%error, source = ?std::error::Error::source(&error), inputs = part.len(), ?remedy, "a batch failed");
+                        if self.shutdown.is_cancelled() {
+                            return;
                         }
-                    } else if part.len() > 1 {
-                        let mut first = part;
-                        let second = first.split_off(first.len() / 2);
-                        parts.extend([(second, rereads), (first, rereads)]); // the last is taken next
+                    }
+                    if looked == Some(true) {
+                        (wary, failures) = (true, 0);
+                        parts.push((part, rereads)); // without those
+                        continue;
+                    }
+                    match remedy {
+                        Remedy::Again => {
+                            parts.push((part, rereads));
+                            tokio::select! {
+                                () = self.shutdown.cancelled() => return,
+                                () = tokio::time::sleep(trouble::pause(failures)) => {}
+                            }
+                        }
+                        Remedy::Halve => {
+                            let mut first = part;
+                            let second = first.split_off(first.len() / 2);
+                            parts.extend([(second, rereads), (first, rereads)]); // the last is taken next
+                        }
+                        Remedy::Hold => {}
+                        Remedy::Postpone => {
+                            self.postpone(first.into_iter().collect(), Some(took)).await;
+                        }
                     }
                 }
             }
@@ -198,6 +235,7 @@ impl Orchestrator {
     fn moved(&mut self, write: Write, now_ms: i64, outgoing: &mut Outgoing) {
         let (id, state, trace_id) = (write.next.id, write.next.state, write.next.trace_id);
         let reason = write.next.reason.clone().filter(|_| state.is_end());
+        self.postponed.written(id);
         let Some(definition) = self.owner.definition(write.next.definition).cloned() else {
             return;
         };
@@ -412,19 +450,6 @@ fn measure(definition: &Definition, answered: &Answered) {
         .step_seconds
         .with_label_values(&labels)
         .observe(age.as_secs_f64());
-}
-
-/// Parts of at most `most`, none read yet. The first is last, for it is taken first: the inputs of a
-/// saga stay in their order.
-fn chunks(mut given: Vec<Given>, most: usize) -> Vec<(Vec<Given>, u8)> {
-    let mut chunks = Vec::new();
-    while given.len() > most {
-        let rest = given.split_off(most);
-        chunks.push((std::mem::replace(&mut given, rest), 0));
-    }
-    chunks.push((given, 0));
-    chunks.reverse();
-    chunks
 }
 
 fn count(items: usize) -> f64 {

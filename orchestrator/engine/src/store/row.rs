@@ -249,6 +249,19 @@ database::statement! {
 }
 
 database::statement! {
+    /// Of some sagas those whose rows cannot be written now, for somebody else holds them locked.
+    pub(crate) struct Locked {
+        ids: Vec<Uuid> => diesel::sql_types::Array<SqlUuid>,
+    } -> SqlUuid =
+    "WITH given AS (SELECT {ids} AS ids), free AS (
+       SELECT s.id FROM sagas s, given g WHERE s.id = ANY (g.ids)
+       FOR NO KEY UPDATE OF s SKIP LOCKED
+     )
+     SELECT s.id FROM sagas s, given g
+     WHERE s.id = ANY (g.ids) AND NOT EXISTS (SELECT FROM free f WHERE f.id = s.id)"
+}
+
+database::statement! {
     /// Sets sagas aside that cannot be read.
     pub(crate) struct Hold {
         ids: Vec<Uuid> => diesel::sql_types::Array<SqlUuid>,

@@ -4,6 +4,7 @@ mod drive;
 mod early;
 mod faults;
 mod held;
+mod locked;
 mod logs;
 mod outage;
 mod outdated;

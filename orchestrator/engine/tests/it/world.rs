@@ -130,10 +130,11 @@ impl World {
         let stop = CancellationToken::new();
         let bus = Bus::start(bus_config, self.incarnation, self.stop.child_token());
         let readiness = Readiness::new(stop.clone());
+        let database = config.pool(database::Config::new(self.database.url(), node));
         let parts = Parts {
             config,
             node: node.to_owned(),
-            pool: self.database.pool(),
+            pool: database::pool(&database).expect("the pool's settings are sound"),
             bus: bus.clone(),
             definitions: self.definitions.clone(),
             ready: readiness.check("orchestrator"),
