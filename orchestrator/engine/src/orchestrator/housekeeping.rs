@@ -121,12 +121,15 @@ impl Orchestrator {
             self.report("counting the sagas that ask for a person", counted);
         }
         if round.is_multiple_of(PARTITION_ROUNDS) {
-            let made = self.make_partitions().await;
-            self.report("making partitions", made);
+            self.partitions_due = true;
             let forgotten = self.forget_signals().await;
             self.report("deleting old signals", forgotten);
             let forgotten = self.forget_takings().await;
             self.report("deleting old takings", forgotten);
+        }
+        if self.partitions_due {
+            let made = self.make_partitions().await;
+            self.report("making partitions", made);
         }
     }
 
@@ -462,13 +465,15 @@ impl Orchestrator {
         Ok(())
     }
 
-    async fn make_partitions(&self) -> Result<(), Error> {
+    /// While somebody is in the way they are left, and it is tried again with the next round.
+    async fn make_partitions(&mut self) -> Result<(), Error> {
+        self.partitions_due = false;
         let mut connection = self.parts.pool.get().await?;
-        let _: i32 = MakePartitions {
-            months: MONTHS_AHEAD,
-        }
-        .get_result(&mut connection)
-        .await?;
+        let months = MONTHS_AHEAD;
+        let made: Option<i32> = MakePartitions { months }
+            .get_result(&mut connection)
+            .await?;
+        self.partitions_due = made.is_none();
         Ok(())
     }
 

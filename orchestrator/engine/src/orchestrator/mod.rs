@@ -97,6 +97,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
         seed: rand::random(),
         publisher,
         postponed: Postponed::default(),
+        partitions_due: false,
         shutdown,
     }
     .run(replies)
@@ -123,6 +124,8 @@ struct Orchestrator {
     publisher: Publisher,
     /// Sagas whose rows could not be written.
     postponed: Postponed,
+    /// It is to be seen whether a partition is missing.
+    partitions_due: bool,
     shutdown: CancellationToken,
 }
 

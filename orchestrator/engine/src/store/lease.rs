@@ -94,7 +94,7 @@ database::statement! {
 }
 
 database::statement! {
-    /// Makes the partitions of the months to come.
-    pub(crate) struct MakePartitions { months: i32 => Integer } -> Integer =
+    /// Makes the partitions of the months to come; NULL if somebody was in the way.
+    pub(crate) struct MakePartitions { months: i32 => Integer } -> Nullable<Integer> =
     "SELECT make_partitions(clock_timestamp(), {months})"
 }

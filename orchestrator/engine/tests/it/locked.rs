@@ -1,15 +1,29 @@
-//! What somebody else holds locked delays nobody but whom it is about.
+//! What somebody else holds locked, or only reads, delays nobody but whom it is about.
 
 use crate::world::{Running, World, all_done, eventually};
 use contract::SagaId;
 use database::Connection;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Integer, Nullable};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use engine::Config;
 use saga::State;
 
 database::statement! {
     struct Epochs {} -> BigInt = "SELECT DISTINCT epoch FROM shards"
+}
+
+database::statement! {
+    struct MakePartitions {} -> Nullable<Integer> = "SELECT make_partitions(clock_timestamp(), 3)"
+}
+
+database::statement! {
+    /// Of the partitions that have rows of the months to come: how many tables, and how many of their indices
+    /// belong to the parents' keys.
+    struct Leaves {} -> (BigInt, BigInt) =
+    "SELECT (SELECT count(*) FROM pg_partition_tree('history') WHERE isleaf)
+          + (SELECT count(*) FROM pg_partition_tree('effects') WHERE isleaf),
+            (SELECT count(*) FROM pg_partition_tree('history_pkey') WHERE isleaf)
+          + (SELECT count(*) FROM pg_partition_tree('effects_pkey') WHERE isleaf)"
 }
 
 async fn somebody(world: &World, sql: &str) -> Connection {
@@ -108,4 +122,61 @@ async fn a_saga_whose_change_cannot_be_written_now_is_found_and_waits_alone() {
     holder.batch_execute(unlock).await.expect("released");
     completed(&world, culprit).await;
     assert_eq!(world.view(culprit[0]).await.instance.flagged_at, None);
+}
+
+#[tokio::test]
+async fn a_partition_that_is_missing_makes_nobody_wait_for_a_reader_of_the_history() {
+    let world = World::new().await;
+    let _workers = world.workers(all_done()).await;
+    let mut connection = world.database.connection().await;
+    let before: (i64, i64) = Leaves {}.get_result(&mut connection).await.expect("there");
+    somebody(
+        &world,
+        "DO $$ DECLARE month text := to_char(
+                 date_trunc('month', now() AT TIME ZONE 'UTC') + interval '2 months', 'YYYYMM');
+             BEGIN EXECUTE format('DROP TABLE history_%s, effects_%s', month, month); END $$",
+    )
+    .await;
+    let reads = "BEGIN; SELECT count(*) FROM history; SELECT count(*) FROM effects";
+    let mut reader = somebody(&world, reads).await;
+    let made = MakePartitions {}.get_result::<Option<i32>>(&mut connection);
+    let made = tokio::time::timeout(std::time::Duration::from_secs(30), made).await;
+    let made = made.expect("it does not wait").expect("no error");
+    assert_eq!(made, None, "somebody was in the way");
+    let _orchestrator = orchestrator(&world).await;
+    let ids = world.start(20).await;
+    completed(&world, &ids).await;
+    all_are_of_the_first_epoch(&world).await;
+    reader.batch_execute("COMMIT").await.expect("gone");
+    eventually("the partitions are made", async || {
+        let mut connection = world.database.connection().await;
+        let now: (i64, i64) = Leaves {}.get_result(&mut connection).await.expect("there");
+        (now == before).then_some(())
+    })
+    .await;
+}
+
+/// Who writes into the history all the time is not in the way.
+#[tokio::test]
+async fn a_partition_is_made_beside_writers() {
+    let world = World::new().await;
+    let mut connection = world.database.connection().await;
+    somebody(
+        &world,
+        "DO $$ DECLARE month text := to_char(
+                 date_trunc('month', now() AT TIME ZONE 'UTC') + interval '2 months', 'YYYYMM');
+             BEGIN EXECUTE format('DROP TABLE history_%s, effects_%s', month, month); END $$",
+    )
+    .await;
+    let id = world.start(1).await[0];
+    let writes = format!(
+        "BEGIN; INSERT INTO history (saga_id, at, rev, seq, input, state)
+                VALUES ('{id}', now(), 999, 1, 3, 1)"
+    );
+    let _writer = somebody(&world, &writes).await;
+    let made: Option<i32> = MakePartitions {}
+        .get_result(&mut connection)
+        .await
+        .expect("no error");
+    assert_eq!(made, Some(2));
 }
