@@ -13,7 +13,7 @@ use crate::{
     release::is_release,
     signal::{Stray, stray},
     store::{
-        lease::{Acquire, MakePartitions, Release, Renew, SignOff},
+        lease::{Acquire, ForgetNodes, MakePartitions, Release, Renew, SignOff},
         row::{CountAsleep, LiveIds, ReadLive, WaitingBy},
         signal::{ForgetSignals, LookAround, MarkApplied, SettleStrays},
     },
@@ -40,6 +40,8 @@ const ASKING_ROUNDS: u32 = 6;
 const PARTITION_ROUNDS: u32 = 1_440;
 /// Months, this one included, whose partitions are there before they are needed.
 const MONTHS_AHEAD: i32 = 3;
+/// Hours that a process is remembered which died.
+const NODE_HOURS: i32 = 24;
 /// Days that a signal is kept after it was applied; what came of it is in the history.
 const SIGNAL_DAYS: i32 = 7;
 /// Sagas of a withdrawn definition that are ended in one round.
@@ -126,6 +128,8 @@ impl Orchestrator {
             self.report("deleting old signals", forgotten);
             let forgotten = self.forget_takings().await;
             self.report("deleting old takings", forgotten);
+            let forgotten = self.forget_nodes().await;
+            self.report("deleting the rows of processes that are gone", forgotten);
         }
         if self.partitions_due {
             let made = self.make_partitions().await;
@@ -474,6 +478,13 @@ impl Orchestrator {
             .get_result(&mut connection)
             .await?;
         self.partitions_due = made.is_none();
+        Ok(())
+    }
+
+    async fn forget_nodes(&self) -> Result<(), Error> {
+        let mut connection = self.parts.pool.get().await?;
+        let hours = NODE_HOURS;
+        ForgetNodes { hours }.execute(&mut connection).await?;
         Ok(())
     }
 

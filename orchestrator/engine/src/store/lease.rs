@@ -94,6 +94,12 @@ database::statement! {
 }
 
 database::statement! {
+    /// Deletes what is left of processes that nobody has seen for so long.
+    pub(crate) struct ForgetNodes { hours: i32 => Integer } -> Integer =
+    "DELETE FROM orchestrators WHERE seen_until < clock_timestamp() - {hours} * interval '1 hour'"
+}
+
+database::statement! {
     /// Makes the partitions of the months to come; NULL if somebody was in the way.
     pub(crate) struct MakePartitions { months: i32 => Integer } -> Nullable<Integer> =
     "SELECT make_partitions(clock_timestamp(), {months})"

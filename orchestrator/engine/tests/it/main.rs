@@ -6,6 +6,7 @@ mod faults;
 mod held;
 mod locked;
 mod logs;
+mod nodes;
 mod outage;
 mod outdated;
 mod pause;
