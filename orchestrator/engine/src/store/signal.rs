@@ -14,16 +14,26 @@ const BORN_MAX: i64 = 50_000;
 database::statement! {
     /// What the owner of some shards has to look at: its signals that are not applied (signal, saga,
     /// kind, step, what it says), and its live sagas born within the last minute (with kind 0).
-    /// Nudges come last: some stay open until their saga waits, and must not stand before an end.
+    /// Nudges come last: some stay open until their saga waits, and must not stand before an end. What a saga
+    /// was told while it is paused or held stays open, for days perhaps, and must not stand before what the
+    /// others are told: it is left out until somebody lets the saga go on.
     pub(crate) struct LookAround {
         shards: Vec<i16> => Array<SmallInt>,
         signals_max: i64 => BigInt,
         born_max: i64 => BigInt,
         sleeps_ms: i64 => BigInt,
     } -> (SqlUuid, SqlUuid, SmallInt, Text, Nullable<Jsonb>) =
-    "WITH given AS (SELECT {shards} AS shards)
-     (SELECT s.id, s.saga_id, s.kind, s.step, s.payload FROM signals s, given g
-      WHERE s.shard = ANY (g.shards) AND s.applied_at IS NULL ORDER BY s.kind = 2, s.id
+    "WITH given AS (SELECT {shards} AS shards), moved AS (
+       SELECT s.saga_id FROM signals s, given g
+       WHERE s.shard = ANY (g.shards) AND s.applied_at IS NULL AND s.kind = 4
+         AND s.payload->>'action' IN ('pause', 'resume', 'release')
+     )
+     (SELECT s.id, s.saga_id, s.kind, s.step, s.payload
+      FROM given g, signals s LEFT JOIN sagas a ON a.id = s.saga_id
+      WHERE s.shard = ANY (g.shards) AND s.applied_at IS NULL
+        AND (a.id IS NULL OR a.ended OR a.flags & 3 = 0
+             OR s.saga_id IN (SELECT m.saga_id FROM moved m))
+      ORDER BY s.kind = 2, s.id
       LIMIT {signals_max})
      UNION ALL
      (SELECT s.id, s.id, 0::smallint, '', NULL FROM sagas s, given g

@@ -3,7 +3,7 @@
 use crate::world::{World, all_done, cancels, eventually, reviewed_while};
 use contract::{Outcome, SagaId, StepKind, StepName};
 use diesel::sql_types::{SmallInt, Uuid as SqlUuid};
-use engine::Person;
+use engine::{NewSignal, Person, What};
 use saga::State;
 use std::sync::{
     Arc,
@@ -210,4 +210,42 @@ async fn a_signal_that_cannot_be_read_stays_and_those_beside_it_are_applied() {
     for id in &ids {
         assert_eq!(world.ended(*id).await.instance.state, State::Compensated);
     }
+}
+
+/// More than one look reads.
+#[tokio::test]
+async fn what_a_held_saga_was_told_does_not_hide_what_others_are_told() {
+    let world = World::new().await;
+    let ids = world.start(2).await;
+    let (held, other) = (ids[0], ids[1]);
+    world
+        .execute(&format!(
+            "UPDATE sagas SET flags = 2, flagged_at = now() WHERE id = '{held}'"
+        ))
+        .await;
+    world
+        .execute(&format!(
+            "INSERT INTO signals (id, saga_id, shard, kind, step, payload)
+             SELECT lpad(n::text, 32, '0')::uuid, id, shard, 3, '', '{{\"reason\": \"told\"}}'
+             FROM sagas, generate_series(1, 5000) AS n WHERE id = '{held}'"
+        ))
+        .await;
+    let end = NewSignal {
+        id: Uuid::now_v7(),
+        saga: other,
+        what: What::End("cancelled", None),
+    };
+    let mut connection = world.database.connection().await;
+    let told = engine::signal(&mut connection, &[end]).await;
+    assert_eq!(told.expect("written").len(), 1);
+    // No worker answers, so nothing but the signal can end it.
+    let _orchestrator = world.orchestrator("one").await;
+    eventually("the other one is ending", async || {
+        let reason = world.view(other).await.instance.reason;
+        (reason.as_deref() == Some("cancelled")).then_some(())
+    })
+    .await;
+    // It is told all of that as soon as it goes on.
+    assert!(release(&world, held).await);
+    world.every_signal_is_applied().await;
 }
