@@ -13,9 +13,9 @@ use crate::{
     release::is_release,
     signal::{Stray, stray},
     store::{
-        lease::{Acquire, ForgetNodes, MakePartitions, Release, Renew, SignOff},
+        lease::{Acquire, Release, Renew, SignOff},
         row::{CountAsleep, LiveIds, ReadLive, WaitingBy},
-        signal::{ForgetSignals, LookAround, MarkApplied, SettleStrays},
+        signal::{LookAround, MarkApplied, SettleStrays},
     },
     withdrawal,
 };
@@ -36,22 +36,14 @@ use uuid::Uuid;
 const SCAN_ROUNDS: u32 = 24;
 /// Rounds between two counts of the sagas that ask for a person: 15 s.
 const ASKING_ROUNDS: u32 = 6;
-/// Rounds between two looks at the partitions: about an hour.
+/// Rounds between two looks at the partitions, and at what is old: about an hour.
 const PARTITION_ROUNDS: u32 = 1_440;
-/// Months, this one included, whose partitions are there before they are needed.
-const MONTHS_AHEAD: i32 = 3;
-/// Hours that a process is remembered which died.
-const NODE_HOURS: i32 = 24;
-/// Days that a signal is kept after it was applied; what came of it is in the history.
-const SIGNAL_DAYS: i32 = 7;
 /// Sagas of a withdrawn definition that are ended in one round.
 const WITHDRAWN_MAX: usize = 2_000;
 /// Hours after which an open signal is settled whose saga is not there, or has ended.
 const STRAY_HOURS: i32 = 24;
 /// So many in one minute.
 const STRAYS_MAX: i32 = 1_000;
-/// Old signals deleted in one hour.
-const FORGET_MAX: i32 = 100_000;
 
 impl Orchestrator {
     /// The leases do not wait for a batch that cannot be written.
@@ -123,13 +115,8 @@ impl Orchestrator {
             self.report("counting the sagas that ask for a person", counted);
         }
         if round.is_multiple_of(PARTITION_ROUNDS) {
+            self.forget_old().await;
             self.partitions_due = true;
-            let forgotten = self.forget_signals().await;
-            self.report("deleting old signals", forgotten);
-            let forgotten = self.forget_takings().await;
-            self.report("deleting old takings", forgotten);
-            let forgotten = self.forget_nodes().await;
-            self.report("deleting the rows of processes that are gone", forgotten);
         }
         if self.partitions_due {
             let made = self.make_partitions().await;
@@ -466,35 +453,6 @@ impl Orchestrator {
             };
             stray(signal, SagaId(saga), why);
         }
-        Ok(())
-    }
-
-    /// While somebody is in the way they are left, and it is tried again with the next round.
-    async fn make_partitions(&mut self) -> Result<(), Error> {
-        self.partitions_due = false;
-        let mut connection = self.parts.pool.get().await?;
-        let months = MONTHS_AHEAD;
-        let made: Option<i32> = MakePartitions { months }
-            .get_result(&mut connection)
-            .await?;
-        self.partitions_due = made.is_none();
-        Ok(())
-    }
-
-    async fn forget_nodes(&self) -> Result<(), Error> {
-        let mut connection = self.parts.pool.get().await?;
-        let hours = NODE_HOURS;
-        ForgetNodes { hours }.execute(&mut connection).await?;
-        Ok(())
-    }
-
-    async fn forget_signals(&self) -> Result<(), Error> {
-        let mut connection = self.parts.pool.get().await?;
-        let forget = ForgetSignals {
-            days: SIGNAL_DAYS,
-            most: FORGET_MAX,
-        };
-        forget.execute(&mut connection).await?;
         Ok(())
     }
 

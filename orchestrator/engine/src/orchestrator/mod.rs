@@ -19,6 +19,7 @@
 
 mod asking;
 mod clean;
+mod hourly;
 mod housekeeping;
 mod load;
 mod publish;
