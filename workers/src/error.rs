@@ -1,5 +1,7 @@
 //! What can go wrong in a worker.
 
+pub(crate) use database::chain;
+
 /// A failure of a worker's own means, not of an effect: those are verdicts.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -76,16 +78,4 @@ impl Error {
             Self::Miscounted { .. } => "miscounted",
         }
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

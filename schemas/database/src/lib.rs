@@ -23,7 +23,7 @@ pub mod testing;
 
 pub use clock::Clock;
 pub use config::Config;
-pub use error::{Error, is_transient};
+pub use error::{Error, chain, is_transient};
 pub use incarnation::{incarnation, present_incarnation, renew_incarnation};
 pub use life::{Life, Other};
 pub use migrations::migrate;

@@ -12,6 +12,7 @@
 //! one place for that: where TLS would be, which with direct negotiation gets the stream before anything
 //! was said.
 
+use crate::error::chain;
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use std::{
@@ -57,19 +58,8 @@ pub(crate) async fn establish(url: &str, silence: Duration) -> ConnectionResult<
     let (client, connection) = config
         .connect(Watch { silence })
         .await
-        .map_err(|error| ConnectionError::BadConnection(with_causes(&error)))?;
+        .map_err(|error| ConnectionError::BadConnection(chain(&error)))?;
     AsyncPgConnection::try_from_client_and_connection(client, connection).await
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Puts a stream under watch.
