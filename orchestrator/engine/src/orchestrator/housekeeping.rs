@@ -15,7 +15,7 @@ use crate::{
     store::{
         lease::{Acquire, Release, Renew, SignOff},
         row::{CountAsleep, LiveIds, ReadLive, WaitingBy},
-        signal::{LookAround, MarkApplied, SettleStrays},
+        signal::{Look, LookAround, MarkApplied, SettleStrays},
     },
     withdrawal,
 };
@@ -96,7 +96,7 @@ impl Orchestrator {
         if !self.renew().await {
             return;
         }
-        self.look_around().await;
+        self.look_around(Look::SignalsAndBorn).await;
         let ended = self.end_withdrawn().await;
         let all_looked_at = ended.is_ok();
         self.report("ending the sagas of withdrawn definitions", ended);
@@ -283,11 +283,11 @@ impl Orchestrator {
     }
 
     /// Applies the signals of our sagas, and learns of sagas whose first reply is yet to come.
-    pub(super) async fn look_around(&mut self) {
+    pub(super) async fn look_around(&mut self, look: Look) {
         if self.owner.shards().is_empty() {
             return;
         }
-        let found = self.look().await;
+        let found = self.look(look).await;
         match found {
             Ok(given) if !given.is_empty() => self.settle(given, Vec::new()).await,
             Ok(_) => {}
@@ -295,11 +295,11 @@ impl Orchestrator {
         }
     }
 
-    async fn look(&mut self) -> Result<Vec<Given>, Error> {
+    async fn look(&mut self, look: Look) -> Result<Vec<Given>, Error> {
         let shards = self.owner.shards();
         let mut connection = self.parts.pool.get().await?;
         let rows: Vec<(Uuid, Uuid, i16, String, Option<Value>)> =
-            LookAround::at(shards).load(&mut connection).await?;
+            LookAround::at(shards, look).load(&mut connection).await?;
         drop(connection);
         let (released, rows): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|row| is_release(row.4.as_ref()));

@@ -28,7 +28,7 @@ mod settle;
 mod trouble;
 
 use crate::{
-    Config, Error, Owner, client, definitions::Definitions, metrics::METRICS,
+    Config, Error, Owner, client, definitions::Definitions, metrics::METRICS, store::signal::Look,
     withdrawal::Withdrawal,
 };
 use bus::{Acker, Bus, ReplyDelivery};
@@ -170,7 +170,7 @@ impl Orchestrator {
                 housekeeping.reset_immediately();
             }
             if look {
-                self.look_around().await;
+                self.look_around(Look::Signals).await;
             }
         }
         self.publisher.finish().await;

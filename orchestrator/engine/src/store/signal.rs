@@ -44,13 +44,26 @@ database::statement! {
       LIMIT {born_max})"
 }
 
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// What somebody was told. Nudges come often, and reading the sagas of a minute for each would cost more
+    /// than all else.
+    Signals,
+    /// That, and the sagas that were born lately.
+    SignalsAndBorn,
+}
+
 impl LookAround {
     /// For the owner of some shards.
-    pub(crate) fn at(shards: Vec<i16>) -> Self {
+    pub(crate) fn at(shards: Vec<i16>, look: Look) -> Self {
         Self {
             shards,
             signals_max: SIGNALS_MAX,
-            born_max: BORN_MAX,
+            born_max: match look {
+                Look::Signals => 0,
+                Look::SignalsAndBorn => BORN_MAX,
+            },
             sleeps_ms: SLEEPS_MS,
         }
     }
