@@ -26,7 +26,7 @@ impl Default for Config {
         Self {
             batch_max: 256,
             prefetch: 128,
-            permits: 64,
+            permits: 512,
             undo_permits: 32,
             undo_pool_max: 4,
             effect_timeout_ms: 30_000,
