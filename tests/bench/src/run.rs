@@ -20,8 +20,8 @@ use crate::{
 
 /// How long orders may take to end after the window.
 const DRAIN: Duration = Duration::from_secs(120);
-/// The pause between two looks at what is still open.
-const LOOK: Duration = Duration::from_millis(200);
+/// The pause between two looks at what is still open. Each costs the server milliseconds.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long the last events may be on their way when all rows are written.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
