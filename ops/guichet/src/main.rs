@@ -24,6 +24,10 @@ use crate::{
     failure::Failure,
 };
 
+/// Batches allocate on one thread and free on another, many small things at a time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match crash::from_environment() {
         Ok(false) => {}

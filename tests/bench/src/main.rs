@@ -46,6 +46,10 @@ use tokio::{runtime::Builder, select, signal::ctrl_c};
 
 use crate::{arguments::Arguments, world::say};
 
+/// That of the binary, for the sake of `saga`, whose engine and workers run here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().collect();
     if words.get(1).is_some_and(|word| word == "role") {
