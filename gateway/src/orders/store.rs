@@ -72,14 +72,14 @@ database::statement! {
        INSERT INTO orders (id, total_minor, currency, email, name, locale,
                            payment_method, client_addr)
        SELECT g.id, g.total, g.currency, g.email, g.name, g.locale, g.method, g.client
-       FROM given g JOIN bound ON bound.order_id = g.id
+       FROM given g WHERE g.id = ANY (ARRAY(SELECT order_id FROM bound))
      ), lined AS (
        INSERT INTO order_items (order_id, line, offer_id, event_id, quantity, unit_amount_minor,
                                 attendees)
        SELECT i.order_id, i.line, i.offer_id, i.event_id, i.quantity, i.unit, i.attendees
        FROM unnest({item_orders}, {lines}, {offers}, {events}, {quantities}, {units}, {attendees})
          AS i(order_id, line, offer_id, event_id, quantity, unit, attendees)
-       JOIN bound ON bound.order_id = i.order_id
+       WHERE i.order_id = ANY (ARRAY(SELECT order_id FROM bound))
      )
      SELECT order_id FROM bound"
 }

@@ -220,7 +220,7 @@ database::statement! {
        RETURNING id
      )
      SELECT g.id, g.saga_id, g.trace_id, g.shard, g.state
-     FROM given g LEFT JOIN written w ON w.id = g.id WHERE g.stray OR w.id IS NOT NULL"
+     FROM given g WHERE g.stray OR g.id = ANY (ARRAY(SELECT id FROM written))"
 }
 
 /// Writes signals in the caller's transaction. Returns the sagas that were told something new; one

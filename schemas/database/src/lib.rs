@@ -28,6 +28,7 @@ pub use incarnation::{incarnation, present_incarnation, renew_incarnation};
 pub use life::{Life, Other};
 pub use migrations::migrate;
 pub use pool::{Connection, Pool, connect, pool, pool_of};
+pub use session::WHOLE_TABLES;
 #[doc(hidden)]
 pub use statement::{Piece, pieces};
 

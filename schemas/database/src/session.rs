@@ -27,9 +27,15 @@ EXCEPTION WHEN insufficient_privilege THEN
   END;
 END $$";
 
+/// For a transaction that reads whole tables: its statements are planned as PostgreSQL sees fit.
+pub const WHOLE_TABLES: &str = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";
+
 /// Statements are planned once and keep their plan. Planned while a table is still empty, one would
-/// read the whole table for ever, so reading by a key is preferred from the start. (Where there is no
-/// key the whole table is read all the same, at a pretended cost that must not start the JIT.)
+/// read the whole table for ever, so reading by a key is preferred from the start, row by row: no
+/// reading of whole tables, and no joins that begin with it. (Where there is no key the whole table is
+/// read all the same, at a pretended cost that must not start the JIT.) So joins of what has no key (two
+/// arrays, what a part of the statement returned) take the square of their rows: they are written as
+/// `= ANY (ARRAY(SELECT ...))`. Who does read whole tables sets [`WHOLE_TABLES`].
 pub(crate) fn settings(config: &Config) -> String {
     let name: String = config
         .application_name
@@ -40,7 +46,8 @@ pub(crate) fn settings(config: &Config) -> String {
     format!(
         "SET application_name = '{name}'; SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}; SET timezone = 'UTC'; \
-         SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; {IN_ENGLISH}",
+         SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
+         SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; {IN_ENGLISH}",
         config.statement_timeout_ms,
         config.lock_timeout_ms.unwrap_or(0)
     )

@@ -66,6 +66,30 @@ impl TestDatabase {
     }
 }
 
+/// Rows of a table and its partitions that were read so far, by whatever way: what this connection did, and
+/// what others have told the server of theirs.
+///
+/// # Panics
+/// When the server does not say.
+pub async fn rows_read(connection: &mut Connection, table: &str) -> i64 {
+    #[derive(diesel::QueryableByName)]
+    struct Read {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        read: i64,
+    }
+    run(connection, "SELECT pg_stat_force_next_flush()").await;
+    diesel::sql_query(
+        "SELECT ((SELECT coalesce(sum(seq_tup_read), 0) FROM pg_stat_user_tables WHERE relname ~ $1)
+               + (SELECT coalesce(sum(idx_tup_read), 0) FROM pg_stat_user_indexes WHERE relname ~ $1)
+                )::bigint AS read",
+    )
+    .bind::<diesel::sql_types::Text, _>(format!("^{table}(_[0-9a-z]*)?$"))
+    .get_result::<Read>(connection)
+    .await
+    .expect("the statistics can be read")
+    .read
+}
+
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());

@@ -27,8 +27,9 @@ database::statement! {
         subjects: Vec<Vec<u8>> => Array<Binary>,
         kinds: Vec<&'static str> => Array<Text>,
         buckets: Vec<DateTime<Utc>> => Array<Timestamptz>,
-        since: Vec<DateTime<Utc>> => Array<Timestamptz>,
         orders: Vec<i32> => Array<Integer>,
+        windows: Vec<&'static str> => Array<Text>,
+        since: Vec<DateTime<Utc>> => Array<Timestamptz>,
     } -> (Binary, BigInt) =
     "WITH counted AS (
        INSERT INTO velocity AS v (subject, bucket, kind, orders)
@@ -36,11 +37,11 @@ database::statement! {
        FROM unnest({subjects}, {buckets}, {kinds}, {orders}) AS t(subject, bucket, kind, orders)
        ORDER BY subject, bucket
        ON CONFLICT (subject, bucket) DO UPDATE SET orders = v.orders + excluded.orders
-       RETURNING v.subject, v.bucket, v.orders)
+       RETURNING v.subject, v.bucket, v.kind, v.orders)
      SELECT c.subject, c.orders + coalesce((
        SELECT sum(v.orders) FROM velocity v
        WHERE v.subject = c.subject AND v.bucket >= t.since AND v.bucket < c.bucket), 0)::bigint
-     FROM counted c JOIN unnest({subjects}, {since}) AS t(subject, since) USING (subject)"
+     FROM counted c JOIN unnest({windows}, {since}) AS t(kind, since) USING (kind)"
 }
 
 database::statement! {
@@ -64,8 +65,8 @@ pub struct Count {
     pub window_ms: i64,
 }
 
-/// Counts orders at `now`, in the caller's transaction: each counter is written once. Returns each
-/// subject's orders in its window *before* these.
+/// Counts orders at `now`, in the caller's transaction: each counter is written once. Subjects of one
+/// kind have one window. Returns each subject's orders in its window *before* these.
 ///
 /// # Errors
 /// The database refuses.
@@ -77,17 +78,27 @@ pub async fn count(
     if counts.is_empty() {
         return Ok(HashMap::new());
     }
-    let (buckets, since) = counts
-        .values()
-        .map(|count| buckets(count.window_ms, now))
-        .unzip();
-    let statement = CountOrders {
-        subjects: counts.keys().map(|it| it.hash.to_vec()).collect(),
-        kinds: counts.keys().map(|it| it.kind.as_str()).collect(),
-        buckets,
-        since,
-        orders: counts.values().map(|count| count.orders).collect(),
+    let mut statement = CountOrders {
+        subjects: Vec::with_capacity(counts.len()),
+        kinds: Vec::with_capacity(counts.len()),
+        buckets: Vec::with_capacity(counts.len()),
+        orders: Vec::with_capacity(counts.len()),
+        windows: Vec::new(),
+        since: Vec::new(),
     };
+    for (subject, count) in counts {
+        let (bucket, since) = buckets(count.window_ms, now);
+        let kind = subject.kind.as_str();
+        statement.subjects.push(subject.hash.to_vec());
+        statement.kinds.push(kind);
+        statement.buckets.push(bucket);
+        statement.orders.push(count.orders);
+        // The window is its rule's, and there is one rule for a kind.
+        if !statement.windows.contains(&kind) {
+            statement.windows.push(kind);
+            statement.since.push(since);
+        }
+    }
     let rows: Vec<(Vec<u8>, i64)> = statement.load(connection).await?;
     let sums: HashMap<Vec<u8>, i64> = rows.into_iter().collect();
     let before = counts.iter().map(|(subject, count)| {

@@ -278,3 +278,7 @@ fn ledger_row(row: EffectRow) -> Result<LedgerRow, Error> {
         correction,
     })
 }
+
+#[cfg(test)]
+#[path = "sql_tests.rs"]
+mod tests;

@@ -138,6 +138,7 @@ pub async fn run(connection: &mut Connection) -> Result<Report, Error> {
         .run(async |connection| {
             let patience = format!("SET LOCAL statement_timeout = {TIMEOUT_MS}");
             connection.batch_execute(&patience).await?;
+            connection.batch_execute(database::WHOLE_TABLES).await?;
             let mut report = Report::default();
             for query in QUERIES {
                 report.findings.extend(violations(connection, query).await?);

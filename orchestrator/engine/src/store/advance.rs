@@ -85,7 +85,7 @@ database::statement! {
                    {h_code}, {h_message}, {h_detail})
          AS h(id, rev, seq, input, step, kind, attempt, outcome, state, next_seq, next_step, next_kind,
               next_attempt, code, message, detail)
-       JOIN moved ON moved.id = h.id
+       WHERE h.id = ANY (ARRAY(SELECT moved.id FROM moved))
      )
      SELECT id, (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM moved"
 }

@@ -10,5 +10,6 @@ mod nodes;
 mod outage;
 mod outdated;
 mod pause;
+mod reads;
 mod strays;
 mod world;
