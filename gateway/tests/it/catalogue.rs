@@ -334,7 +334,8 @@ async fn without_its_database_the_last_copy_is_served() {
     admin
         .batch_execute(&format!(
             "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
-             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE datname = '{name}' AND usename = current_user"
         ))
         .await
         .unwrap();
