@@ -40,7 +40,7 @@ database::statement! {
     "UPDATE effects AS e \
      SET state = 1, settled_at = NULL, error = NULL, correction = t.correction \
      FROM unnest({ids}, {corrections}) AS t(id, correction) \
-     WHERE e.saga_id = t.id AND e.saga_id BETWEEN {first} AND {last} AND e.step = {step} \
+     WHERE e.saga_id = t.id AND e.saga_id = ANY({ids}) AND e.saga_id BETWEEN {first} AND {last} AND e.step = {step} \
        AND e.state = 3 AND (e.correction IS NULL OR e.correction < t.correction) \
      RETURNING e.saga_id"
 }

@@ -3,7 +3,8 @@
 //!
 //! `effects` is partitioned by the saga's id. PostgreSQL does not prune partitions by `= ANY` of a
 //! parameter nor by a join, so each statement names the range of its ids as well: they are
-//! time-ordered, and a batch seldom reaches beyond one partition.
+//! time-ordered, and a batch seldom reaches beyond one partition. Where there is a join, it names the ids
+//! too: planned while a partition is empty, it would read the whole range, which is all that is under way.
 
 use crate::{
     Error,
@@ -75,7 +76,8 @@ database::statement! {
        undo_refusal = coalesce(t.refusal, e.undo_refusal) \
      FROM unnest({ids}, {states}, {outputs}, {errors}, {refusals}, {at_most}, {corrections}) \
        AS t(id, state, output, error, refusal, at_most, correction) \
-     WHERE e.saga_id = t.id AND e.saga_id BETWEEN {first} AND {last} AND e.step = {step} \
+     WHERE e.saga_id = t.id AND e.saga_id = ANY({ids}) AND e.saga_id BETWEEN {first} AND {last} \
+       AND e.step = {step} \
        AND e.state <= t.at_most AND (t.correction IS NULL OR coalesce(e.correction, 0) <= t.correction) \
      RETURNING e.saga_id"
 }
@@ -92,7 +94,8 @@ database::statement! {
     } -> SqlUuid =
     "UPDATE effects AS e SET outside_id = t.outside_id \
      FROM unnest({ids}, {outside_ids}) AS t(id, outside_id) \
-     WHERE e.saga_id = t.id AND e.saga_id BETWEEN {first} AND {last} AND e.step = {step} \
+     WHERE e.saga_id = t.id AND e.saga_id = ANY({ids}) AND e.saga_id BETWEEN {first} AND {last} \
+       AND e.step = {step} \
        AND e.state = 1 AND (e.outside_id IS NULL OR e.outside_id = t.outside_id) \
      RETURNING e.saga_id"
 }
