@@ -157,12 +157,9 @@ impl Server {
             // The machine's own /etc/rabbitmq/rabbitmq-env.conf must not redirect us.
             ("RABBITMQ_CONF_ENV_FILE", "/dev/null".into()),
             ("RABBITMQ_ENABLED_PLUGINS_FILE", plugins.into()),
-            // Its threads do not wait actively for work: the cores are needed by the others here.
             (
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false \
-                 +sbwt none +sbwtdcpu none +sbwtdio none"
-                    .into(),
+                "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false".into(),
             ),
         ];
         pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
