@@ -4,6 +4,9 @@
 //!
 //! Half of the payments succeed late (the request is slow). The other half succeed at once, and it is
 //! known late (the answer is); those that end meanwhile have to be given back.
+//!
+//! By `order@2` the captures race as well. Their outcome decides, whenever it comes, so they are slower than
+//! the worker's patience: nobody is told what became of them.
 
 use crate::place;
 use contract::{OrderId, Outcome, StepKind, StepName};
@@ -35,9 +38,8 @@ const AT_LEAST: usize = 50;
 /// From the last order to the last end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `order@1` with other times, under a number of its own.
-fn definition(change: impl FnOnce(&mut Definition)) -> Definition {
-    let mut definition = saga::order::v1();
+/// A version with other times, under a number of its own.
+fn definition(mut definition: Definition, change: impl FnOnce(&mut Definition)) -> Definition {
     (definition.id, definition.version) = (90, 90);
     change(&mut definition);
     definition.checked().expect("it is sound")
@@ -79,12 +81,37 @@ impl Ends {
 /// One test at a time: each loads the machine as much as it should be.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// What is slow, and how long a worker waits for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Racer {
+    /// The request that charges, or authorises.
+    Confirm,
+    /// The one that takes what was authorised.
+    Capture,
+}
+
+impl Racer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Confirm => "confirm",
+            Self::Capture => "capture",
+        }
+    }
+
+    fn timeout_ms(self) -> u64 {
+        match self {
+            Self::Confirm => 10_000,
+            Self::Capture => 1_000,
+        }
+    }
+}
+
 /// Runs the races, and judges each order: tickets or the money back, never both, never neither.
-async fn race(definition: Definition) -> Ends {
+async fn race(definition: Definition, racer: Racer) -> Ends {
     let _alone = ALONE.lock().await;
     let world = World::with(Settings {
         server: None,
-        pay_timeout_ms: 10_000,
+        pay_timeout_ms: racer.timeout_ms(),
         version: definition.id,
         definitions: Definitions::of([definition]),
         worker: workers::Config {
@@ -101,10 +128,10 @@ async fn race(definition: Definition) -> Ends {
         let wish = Wish::of(DIVING_A, 1);
         let takes_ms = TAKES_MS + number * 89 % STEPS * STEP_MS;
         let mut plan = json!({
-            "match": {"receipt_email": wish.email()}, "on": "confirm", "times": 1,
+            "match": {"receipt_email": wish.email()}, "on": racer.name(), "times": 1,
             "fault": {"slow": {"ms": takes_ms}},
         });
-        if number % 2 == 1 {
+        if number % 2 == 1 && racer == Racer::Confirm {
             plan["fault"] = "timeout_after".into();
             plan["hold_ms"] = takes_ms.into();
         }
@@ -130,26 +157,57 @@ async fn race(definition: Definition) -> Ends {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_order_s_deadline_against_the_payment() {
-    let ends = race(definition(|order| order.deadline_ms = TIME_MS)).await;
+    let short = definition(saga::order::v1(), |order| order.deadline_ms = TIME_MS);
+    let ends = race(short, Racer::Confirm).await;
     let counts = [ends.sold(), ends.given_back(), ends.never_charged()];
     assert_eq!(counts.iter().sum::<usize>(), ends.orders.len());
     assert!(counts.iter().all(|count| *count >= AT_LEAST), "{counts:?}");
     ends.world.judge.check_finds_nothing().await;
 }
 
+/// What is only authorised when its time ends is not taken at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_s_deadline_against_the_authorisation() {
+    let short = definition(saga::order::v2(), |order| order.deadline_ms = TIME_MS);
+    let ends = race(short, Racer::Confirm).await;
+    let counts = [ends.sold(), ends.never_charged()];
+    assert_eq!(counts.iter().sum::<usize>(), ends.orders.len());
+    assert!(counts.iter().all(|count| *count >= AT_LEAST), "{counts:?}");
+    ends.world.judge.check_finds_nothing().await;
+}
+
+/// A capture that was begun in time is ended by its outcome; one of which nobody hears in time is undone, and
+/// what it takes meanwhile is given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_s_deadline_against_the_capture() {
+    let short = definition(saga::order::v2(), |order| order.deadline_ms = TIME_MS);
+    let ends = race(short, Racer::Capture).await;
+    let (sold, given_back, never) = (ends.sold(), ends.given_back(), ends.never_charged());
+    assert_eq!(sold + given_back + never, ends.orders.len());
+    let counts = [sold, given_back + never];
+    assert!(
+        counts.iter().all(|count| *count >= AT_LEAST),
+        "{counts:?}, {given_back} given back"
+    );
+    ends.world.judge.check_finds_nothing().await;
+}
+
 /// A payment whose time is over is asked about first, and only if it stays unknown is it taken back.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_payment_s_own_time_against_the_payment() {
-    let ends = race(definition(|order| {
-        let pay = pay(order);
-        pay.do_policy.budget_ms = Some(TIME_MS / 2);
-        pay.probe_policy = RetryPolicy {
-            initial_ms: 100,
-            max_ms: 500,
-            max_attempts: None,
-            budget_ms: Some(TIME_MS / 2),
-        };
-    }))
+    let ends = race(
+        definition(saga::order::v1(), |order| {
+            let pay = pay(order);
+            pay.do_policy.budget_ms = Some(TIME_MS / 2);
+            pay.probe_policy = RetryPolicy {
+                initial_ms: 100,
+                max_ms: 500,
+                max_attempts: None,
+                budget_ms: Some(TIME_MS / 2),
+            };
+        }),
+        Racer::Confirm,
+    )
     .await;
     let (sold, cancelled) = (ends.sold(), ends.given_back() + ends.never_charged());
     assert_eq!(sold + cancelled, ends.orders.len());
