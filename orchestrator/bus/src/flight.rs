@@ -78,10 +78,11 @@ pub(crate) fn plan_commands(
     let mut place: HashMap<(StepName, bool), usize> = HashMap::new();
     for (request, commands) in requests.into_iter().enumerate() {
         for (index, command) in commands.into_iter().enumerate() {
-            let of = (command.step.clone(), command.kind == StepKind::Do);
+            let goes_as = command.goes_as();
+            let of = (command.step.clone(), goes_as == StepKind::Do);
             let at = *place.entry(of).or_insert_with(|| {
                 let step = command.step.clone();
-                let key = Topology::command_key(&step, command.kind);
+                let key = Topology::command_key(&step, goes_as);
                 groups.push((
                     key,
                     Group {
@@ -279,7 +280,15 @@ mod tests {
         let pay = || sample_command(&StepName::PAY, StepKind::Do);
         let undo = || sample_command(&StepName::PAY, StepKind::Undo);
         let probe = || sample_command(&StepName::PAY, StepKind::Probe);
-        let requests = vec![vec![pay(), undo()], vec![], vec![probe(), pay(), pay()]];
+        let redo = || Command {
+            redo: true,
+            ..pay()
+        };
+        let requests = vec![
+            vec![pay(), undo()],
+            vec![redo()],
+            vec![probe(), pay(), pay()],
+        ];
         let ids: Vec<Vec<_>> = requests
             .iter()
             .map(|r| r.iter().map(|c| c.id).collect())
@@ -290,7 +299,10 @@ mod tests {
             .iter()
             .map(|m| (m.label.as_str(), m.envelopes))
             .collect();
-        assert_eq!(keys, [("pay", 2), ("pay", 1), ("pay.undo", 2)]);
+        assert_eq!(
+            keys,
+            [("pay", 2), ("pay", 1), ("pay.undo", 2), ("pay.undo", 1)]
+        );
         for message in &messages {
             let decoded = decode_batch::<Command>(&message.body);
             assert_eq!(decoded.envelopes.len(), message.origins.len());

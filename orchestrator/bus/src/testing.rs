@@ -34,5 +34,6 @@ pub fn sample_command(step: &StepName, kind: StepKind) -> Command {
         incarnation: INCARNATION,
         traceparent: TraceParent::new(1, 1, false),
         input: None,
+        redo: false,
     }
 }

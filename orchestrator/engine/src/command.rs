@@ -38,6 +38,7 @@ impl Sender {
             incarnation: self.incarnation,
             traceparent: trace::parent(saga.trace_id, id),
             input: step.input.clone(),
+            redo: send.redo,
         })
     }
 }

@@ -12,7 +12,7 @@
 //! whole time. Of a command that was sent twice it is not known which sending was answered, so this age may
 //! be less than the backlog's; it is never more.
 
-use crate::{Definition, Instance, ProbeMode, Send, TimestampMs};
+use crate::{Definition, Instance, Send, TimestampMs};
 use contract::StepKind;
 use std::collections::HashMap;
 
@@ -64,17 +64,8 @@ impl Answers {
 #[must_use]
 pub fn current(definition: &Definition, saga: &Instance) -> Option<Send> {
     let cursor = saga.cursor.filter(|cursor| cursor.outstanding)?;
-    let redo = definition.step(cursor.step)?.probe_mode == ProbeMode::Redo;
-    let kind = match cursor.kind {
-        StepKind::Probe if redo => StepKind::Do,
-        kind => kind,
-    };
-    Some(Send {
-        seq: saga.seq,
-        step: cursor.step,
-        kind,
-        attempt: cursor.attempt,
-    })
+    let step = definition.step(cursor.step)?;
+    Some(Send::of(saga.seq, step, cursor.kind, cursor.attempt))
 }
 
 /// A saga with a command out for which nothing could be done since `since`: there was no broker, or no owner.
@@ -180,6 +171,7 @@ mod tests {
         cursor.kind = StepKind::Probe;
         let sent = current(&definition, &saga).expect("a command");
         assert_eq!((sent.kind, sent.step, sent.seq), (StepKind::Do, 0, 1));
+        assert!(sent.redo, "by the queue of probes");
         saga.cursor.as_mut().expect("at reserve").outstanding = false;
         assert_eq!(current(&definition, &saga), None);
     }

@@ -20,7 +20,7 @@ mod wait;
 pub use wait::{DEADLINE_NEAR, warns_at};
 
 use crate::{
-    Cursor, Definition, Instance, State, Steps, TimestampMs,
+    Cursor, Definition, Instance, ProbeMode, State, StepDefinition, Steps, TimestampMs,
     migrate::{self, Sorted},
 };
 use contract::{
@@ -245,6 +245,22 @@ pub struct Send {
     pub kind: StepKind,
     /// 1 for the first.
     pub attempt: i16,
+    /// It is a `do` that stands for a probe.
+    pub redo: bool,
+}
+
+impl Send {
+    /// What is sent when `kind` is tried: where the outcome of a step is known by redoing, a probe is a `do`.
+    pub(crate) fn of(seq: i32, step: &StepDefinition, kind: StepKind, attempt: i16) -> Self {
+        let redo = kind == StepKind::Probe && step.probe_mode == ProbeMode::Redo;
+        Self {
+            seq,
+            step: step.number,
+            kind: if redo { StepKind::Do } else { kind },
+            attempt,
+            redo,
+        }
+    }
 }
 
 /// What the history says of a transition.

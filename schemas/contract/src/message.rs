@@ -124,9 +124,23 @@ pub struct Command {
     /// What the step needs beside the saga's id: ids and amounts, never personal data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<serde_json::Value>,
+    /// A `do` that comes once more because nobody knows what became of the last: in place of a probe, and by
+    /// the queue of probes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redo: bool,
 }
 
 impl Command {
+    /// The kind of those commands whose queue it shares.
+    #[must_use]
+    pub fn goes_as(&self) -> StepKind {
+        if self.redo {
+            StepKind::Probe
+        } else {
+            self.kind
+        }
+    }
+
     /// The effect key of a saga's step.
     #[must_use]
     pub fn effect_key(saga: SagaId, step: &StepName) -> String {

@@ -55,7 +55,9 @@ impl Topology {
     }
 
     /// The queue of a step's commands: `do` apart from `undo` and `probe`, so that new work never
-    /// starves a refund.
+    /// starves a refund. The kind is that which the command goes as ([`Command::goes_as`]).
+    ///
+    /// [`Command::goes_as`]: crate::Command::goes_as
     #[must_use]
     pub fn command_queue(&self, step: &StepName, kind: StepKind) -> String {
         format!(

@@ -105,10 +105,16 @@ pub const ALL: &[Planted] = &[
         breaks: &["money-iff-ticket", "prompt-end", "honest-end"],
         faults: TWINS_WITH_KEYS_FORGOTTEN,
     },
-    // An effect is in force of which the row that was written over knew, or two send the same command.
+    // An effect is in force of which the row that was written over knew, a paid and ended order is before its
+    // payment again, or two send the same command.
     alone(
         &[Bug::UnconditionalWrite],
-        &["honest-end", "unknown-is-a-result", "bounded-work"],
+        &[
+            "honest-end",
+            "unknown-is-a-result",
+            "money-iff-ticket",
+            "bounded-work",
+        ],
     ),
     // A command is out that no row knows: it is decided once more, or its effect is never undone.
     alone(
@@ -244,25 +250,37 @@ pub const HARMLESS_ALONE: &[Planted] = &[
     },
 ];
 
+impl Planted {
+    fn setting(&self, seed: u64, story: bool) -> Setting {
+        let mix = (!self.faults.is_empty()).then(|| Mix::only(self.faults));
+        let (sagas, race) = (SAGAS, None);
+        Setting {
+            seed,
+            sagas,
+            mix,
+            race,
+            story,
+        }
+    }
+}
+
 /// Runs worlds with a bug until it shows, at most so many.
 #[must_use]
 pub fn catch(planted: &Planted, seeds: u64) -> Option<Caught> {
     plant(planted.bugs);
-    let mut caught = None;
-    for seed in 1..=seeds {
-        let mix = (!planted.faults.is_empty()).then(|| Mix::only(planted.faults));
-        let setting = Setting {
-            seed,
-            sagas: SAGAS,
-            mix,
-            race: None,
-            story: false,
-        };
-        if let Some(violation) = run(&setting).violation {
-            caught = Some(Caught { seed, violation });
-            break;
-        }
-    }
+    let caught = (1..=seeds).find_map(|seed| {
+        let violation = run(&planted.setting(seed, false)).violation?;
+        Some(Caught { seed, violation })
+    });
     plant(&[]);
     caught
+}
+
+/// The story of one world with a bug.
+#[must_use]
+pub fn story(planted: &Planted, seed: u64) -> Vec<String> {
+    plant(planted.bugs);
+    let story = run(&planted.setting(seed, true)).story;
+    plant(&[]);
+    story
 }

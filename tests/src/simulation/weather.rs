@@ -18,7 +18,7 @@ impl World {
                 .iter()
                 .position(|name| *name == command.step)
                 .unwrap_or(0);
-            let queue = Queue::Commands(step, command.kind != StepKind::Do);
+            let queue = Queue::Commands(step, command.goes_as() != StepKind::Do);
             match by_queue.iter_mut().find(|(known, _)| *known == queue) {
                 Some((_, batch)) => batch.push(command),
                 None => by_queue.push((queue, vec![command])),

@@ -54,6 +54,7 @@ pub fn command(step: &StepName, saga_id: SagaId, kind: StepKind) -> Command {
         incarnation: INCARNATION,
         traceparent: TraceParent::new(saga_id.0.as_u128(), 1, true),
         input: None,
+        redo: false,
     }
 }
 

@@ -10,6 +10,7 @@ mod nodes;
 mod outage;
 mod outdated;
 mod pause;
+mod probes;
 mod reads;
 mod strays;
 mod world;

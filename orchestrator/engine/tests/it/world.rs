@@ -150,15 +150,22 @@ impl World {
 
     /// Workers for every step that answer by the script.
     pub(crate) async fn workers(&self, script: Script) -> Bus {
+        let both = |step: StepName| [(step.clone(), StepKind::Do), (step, StepKind::Undo)];
+        let queues = StepName::OF_AN_ORDER.into_iter().flat_map(both);
+        self.workers_at(queues.collect(), script).await
+    }
+
+    /// The same for some queues.
+    pub(crate) async fn workers_at(
+        &self,
+        queues: Vec<(StepName, StepKind)>,
+        script: Script,
+    ) -> Bus {
         let bus = Bus::start(
             self.namespace.config(),
             self.incarnation,
             self.stop.child_token(),
         );
-        let queues: Vec<(StepName, StepKind)> = StepName::OF_AN_ORDER
-            .into_iter()
-            .flat_map(|step| [(step.clone(), StepKind::Do), (step, StepKind::Undo)])
-            .collect();
         let mut deliveries = bus.consume_commands(&queues, 16);
         let (answering, seen) = (bus.clone(), Arc::clone(&self.seen));
         tokio::spawn(async move {

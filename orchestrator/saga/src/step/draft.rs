@@ -317,16 +317,7 @@ impl<'a> Draft<'a> {
             .budget_until
             .map_or(at, |until| at.min(until.max(self.now.ms + 1)));
         self.next.wake_at = Some(self.no_later_than_deadline(at));
-        let kind = match (kind, step.probe_mode) {
-            (StepKind::Probe, ProbeMode::Redo) => StepKind::Do,
-            (kind, _) => kind,
-        };
-        self.send = Some(Send {
-            seq: self.next.seq,
-            step: step.number,
-            kind,
-            attempt,
-        });
+        self.send = Some(Send::of(self.next.seq, step, kind, attempt));
     }
 
     fn no_later_than_deadline(&self, at: TimestampMs) -> TimestampMs {

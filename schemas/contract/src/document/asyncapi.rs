@@ -94,7 +94,7 @@ fn channels(names: &Topology) -> Value {
             "direct",
             "{routingKey}",
             "Every command goes through this exchange; the routing key is `<step>` for a `do`, and \
-             `<step>.undo` for an `undo` or a `probe`.",
+             `<step>.undo` for an `undo`, a `probe`, or a `do` that stands for one (`redo`).",
             &["command"],
             json!({ "routingKey": {
                 "description": "Which step, and whether it is new work.", "enum": keys } }),
@@ -105,8 +105,8 @@ fn channels(names: &Topology) -> Value {
         let what = match kind {
             StepKind::Do => "New work: commands of kind `do`.",
             StepKind::Undo | StepKind::Probe => {
-                "Commands of kind `undo` and `probe`, apart from new work so that a refund never \
-                 waits behind a sale."
+                "Commands of kind `undo` and `probe`, and those of kind `do` that stand for a probe \
+                 (`redo`), apart from new work so that a refund never waits behind a sale."
             }
         };
         let mut channel = queue(

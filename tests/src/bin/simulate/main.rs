@@ -23,6 +23,9 @@ struct Arguments {
     /// Plant each known bug and run until it is caught, at most `--seeds` worlds.
     #[arg(long)]
     planted: bool,
+    /// Plant only the bug of this name; with `--story`, tell how it was caught.
+    #[arg(long, value_name = "NAME", requires = "planted")]
+    bug: Option<String>,
     /// Worlds in which every payment succeeds about when its time ends.
     #[arg(long)]
     races: bool,
@@ -37,7 +40,7 @@ impl Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.planted {
-        return planted(arguments.seeds.max(1_000));
+        return planted(&arguments);
     }
     let begun = Instant::now();
     let mut coverage = Coverage::default();
@@ -77,12 +80,26 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn planted(seeds: u64) -> ExitCode {
+fn planted(arguments: &Arguments) -> ExitCode {
+    let seeds = arguments.seeds.max(1_000);
+    let wanted = |planted: &&bugs::Planted| {
+        let mut names = planted.bugs.iter().map(|bug| format!("{bug:?}"));
+        let bug = arguments.bug.as_deref();
+        bug.is_none_or(|bug| names.any(|name| name == bug))
+    };
+    let all: Vec<_> = bugs::ALL.iter().filter(wanted).collect();
+    if all.is_empty() {
+        say(&["No planted bug has this name: `--planted` lists them.".to_owned()]);
+        return ExitCode::FAILURE;
+    }
     let mut code = ExitCode::SUCCESS;
-    for planted in bugs::ALL {
+    for planted in all {
         let begun = Instant::now();
         let line = match bugs::catch(planted, seeds) {
             Some(caught) => {
+                if arguments.story {
+                    say(&bugs::story(planted, caught.seed));
+                }
                 let right = planted.breaks.contains(&caught.violation.invariant);
                 if !right {
                     code = ExitCode::FAILURE;
