@@ -28,6 +28,7 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 #[derive(Debug, PartialEq, Eq)]
 struct Decided {
     state: String,
+    status: String,
     code: Option<String>,
     next: Option<(String, String, i64)>,
 }
@@ -37,6 +38,7 @@ fn recorded(row: &Value) -> Decided {
     let next = &row["next"];
     Decided {
         state: text(&row["state"]).expect("a state"),
+        status: text(&row["status"]).expect("a status"),
         code: text(&row["code"]),
         next: text(&next["step"]).map(|step| {
             let kind = text(&next["kind"]).expect("a kind");
@@ -55,6 +57,7 @@ fn today(definition: &Definition, transition: &Transition) -> Decided {
     };
     Decided {
         state: transition.log.state.name().to_owned(),
+        status: transition.next.status(definition).name().to_owned(),
         code: transition.log.code.clone(),
         next: transition.send.map(next),
     }
@@ -167,10 +170,13 @@ fn replay(history: &Value, file: &Path) -> BTreeSet<String> {
         };
         let (was, is) = (recorded(row), today(definition, &transition));
         assert_eq!(is, was, "{}: {row}", file.display());
+        let rev = transition.next.rev;
+        assert_eq!(row["rev"], rev, "{}: {row}", file.display());
         let kind = row["kind"]
             .as_str()
             .map_or(String::new(), |kind| format!(" {kind}"));
-        let outcome = row["outcome"].as_str().unwrap_or_default();
+        let by_a_person = row["code"].as_str().filter(|_| row["input"] == "operator");
+        let outcome = row["outcome"].as_str().or(by_a_person).unwrap_or_default();
         reached.insert(format!(
             "{}{kind} {outcome}",
             row["input"].as_str().unwrap_or_default()
@@ -194,7 +200,8 @@ fn replay(history: &Value, file: &Path) -> BTreeSet<String> {
         "{}",
         file.display()
     );
-    reached.insert(format!("ends {}", saga.state.name()));
+    let was_moved = if moved.is_some() { "moved, " } else { "" };
+    reached.insert(format!("{was_moved}ends {}", saga.state.name()));
     reached
 }
 
@@ -220,7 +227,8 @@ fn what_was_decided_once_is_decided_today() {
             assert_eq!(history["definition"], label.as_str(), "{}", file.display());
             reached.extend(replay(&history, &file));
         }
-        for must in MUST {
+        let own = MUST_BY_VERSION.iter().filter(|(of, _)| *of == label);
+        for must in MUST.iter().chain(own.map(|(_, must)| must)) {
             assert!(
                 reached.contains(*must),
                 "{label}: no history has `{must}`: {reached:?}"
@@ -238,8 +246,25 @@ const MUST: &[&str] = &[
     "reply do waiting",
     "reply probe unknown",
     "reply undo done",
+    "reply undo retry",
+    "reply undo rejected",
+    "operator do pause",
+    "operator do resume",
+    "operator retry",
+    "operator do correct",
+    "operator correct",
+    "operator resolve",
+    "operator abandon",
     "ends completed",
     "ends compensated",
+    "ends abandoned",
+];
+
+/// What those of one version have to have besides. One that was moved is of the version that it came to.
+const MUST_BY_VERSION: &[(&str, &str)] = &[
+    ("order@2", "operator do migrate"),
+    ("order@2", "moved, ends completed"),
+    ("order@2", "moved, ends compensated"),
 ];
 
 /// Kinds are written as the bus has them.
