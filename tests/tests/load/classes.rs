@@ -3,8 +3,6 @@
 
 use crate::place;
 use contract::{Outcome, StepKind, StepName};
-use diesel::sql_types::BigInt;
-use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -123,46 +121,4 @@ async fn undos_do_not_wait_for_new_work_however_much_there_is() {
         many.took < 2 * few.took + Duration::from_secs(2),
         "{few:?} {many:?}"
     );
-}
-
-database::statement! {
-    /// Statements that wait for somebody else's lock.
-    struct Blocked {} -> BigInt =
-    "SELECT count(*) FROM pg_stat_activity
-     WHERE datname = current_database() AND wait_event_type = 'Lock'"
-}
-
-/// New orders of one offer wait for its stock, which somebody holds locked, and whatever else is new waits
-/// behind them. An order of another offer does so too until its time for this step is over; then it is tried
-/// in place of a probe, and has its places.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_step_that_new_work_holds_up_is_done_in_place_of_a_probe() {
-    let world = World::start().await;
-    let mut holder = world.ground.database.connection().await;
-    let lock = format!(
-        "BEGIN; SELECT FROM stock WHERE offer_id = '{}' FOR UPDATE",
-        DIVING_A.id
-    );
-    holder.batch_execute(&lock).await.expect("it is there");
-    let wishes: Vec<Wish> = (0..FLOOD).map(|_| Wish::of(DIVING_A, 1)).collect();
-    join_all(wishes.iter().map(|wish| place(&world.shop, wish))).await;
-    until("new work waits for the stock", async || {
-        let mut connection = world.ground.database.connection().await;
-        let blocked = diesel_async::RunQueryDsl::get_result(Blocked {}, &mut connection);
-        let blocked: i64 = blocked.await.ok()?;
-        (blocked > 0).then_some(())
-    })
-    .await;
-    let placed = world.shop.place(&Wish::of(DIVING_B, 1)).await;
-    until("nobody knows what became of it", async || {
-        let saga = world.judge.saga(placed.id).await;
-        let cursor = saga.instance.cursor;
-        let waits = |at: saga::Cursor| at.step == 0 && at.kind == StepKind::Do;
-        (!cursor.is_some_and(waits)).then_some(())
-    })
-    .await;
-    world.shop.until_status(&placed, "confirmed").await;
-    assert_eq!(world.judge.done(&StepName::RESERVE).await, 1);
-    holder.batch_execute("ROLLBACK").await.expect("it is ours");
-    world.close().await;
 }
