@@ -187,7 +187,7 @@ impl fmt::Debug for Steps {
 pub struct Flags {
     /// A person has stopped it for a while: nothing is decided until he lets it go on.
     pub paused: bool,
-    /// It cannot be read or its definition is unknown here.
+    /// It cannot be read, its definition is unknown here, or the database refused its change.
     pub held: bool,
     /// A person has to look: a failed undo, a step after the pivot that keeps failing.
     pub attention: bool,

@@ -27,7 +27,7 @@ pub async fn migrate(config: &Config) -> Result<Vec<String>, Error> {
             AsyncConnectionWrapper::<AsyncPgConnection>::establish(&crate::pool::heedful(&url))
                 .map_err(Error::Connect)?;
         connection.batch_execute(&format!(
-            "SET lock_timeout = '{LOCK_WITHIN_S}s'; SELECT pg_advisory_lock({LOCK})"
+            "SELECT pg_advisory_lock({LOCK}); SET lock_timeout = '{LOCK_WITHIN_S}s'"
         ))?;
         let applied = connection
             .run_pending_migrations(MIGRATIONS)

@@ -16,13 +16,11 @@ const MONTHS_AHEAD: i32 = 3;
 const NODE_HOURS: i32 = 24;
 /// Days that a signal is kept after it was applied; what came of it is in the history.
 const SIGNAL_DAYS: i32 = 7;
-/// Old signals deleted in one hour.
-const FORGET_MAX: i32 = 100_000;
+/// Old signals deleted in one round; while there are more, the next round goes on.
+const FORGET_MAX: usize = 5_000;
 
 impl Orchestrator {
     pub(super) async fn forget_old(&self) {
-        let forgotten = self.forget_signals().await;
-        self.report("deleting old signals", forgotten);
         let forgotten = self.forget_takings().await;
         self.report("deleting old takings", forgotten);
         let forgotten = self.forget_nodes().await;
@@ -48,13 +46,15 @@ impl Orchestrator {
         Ok(())
     }
 
-    async fn forget_signals(&self) -> Result<(), Error> {
+    /// A few at a time: sagas wait meanwhile.
+    pub(super) async fn forget_signals(&mut self) -> Result<(), Error> {
+        self.signals_due = false;
         let mut connection = self.parts.pool.get().await?;
         let forget = ForgetSignals {
             days: SIGNAL_DAYS,
-            most: FORGET_MAX,
+            most: i32::try_from(FORGET_MAX).unwrap_or(i32::MAX),
         };
-        forget.execute(&mut connection).await?;
+        self.signals_due = forget.execute(&mut connection).await? == FORGET_MAX;
         Ok(())
     }
 }

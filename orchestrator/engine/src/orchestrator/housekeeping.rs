@@ -116,7 +116,11 @@ impl Orchestrator {
         }
         if round.is_multiple_of(PARTITION_ROUNDS) {
             self.forget_old().await;
-            self.partitions_due = true;
+            (self.partitions_due, self.signals_due) = (true, true);
+        }
+        if self.signals_due {
+            let forgotten = self.forget_signals().await;
+            self.report("deleting old signals", forgotten);
         }
         if self.partitions_due {
             let made = self.make_partitions().await;

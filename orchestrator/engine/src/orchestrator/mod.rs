@@ -13,7 +13,8 @@
 //!   restarted one, so the elder stops as soon as it sees that its own name has a later epoch.
 //! - Somebody holds a saga's row locked: that saga is left alone for a while (see `trouble.rs`).
 //! - The broker loses everything: with the new session every command without an answer is sent once.
-//! - The broker takes nothing for a while: the same once it does.
+//! - The broker takes nothing for a while: the commands that it refused go again once it does; the others
+//!   are still in its queues.
 //! - There is no broker for long: nobody is woken, and that time is not the steps' (`owner/still.rs`). Shards
 //!   go to a process that has one, if there is any: who has none does not count and does not renew.
 
@@ -99,6 +100,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
         publisher,
         postponed: Postponed::default(),
         partitions_due: false,
+        signals_due: false,
         shutdown,
     }
     .run(replies)
@@ -127,6 +129,7 @@ struct Orchestrator {
     postponed: Postponed,
     /// It is to be seen whether a partition is missing.
     partitions_due: bool,
+    signals_due: bool,
     shutdown: CancellationToken,
 }
 

@@ -71,12 +71,17 @@ impl Orchestrator {
             match self.settle_part(&part, &mut outgoing).await {
                 Ok(conflicts) => {
                     failures = 0;
-                    // What is committed goes at once; the acknowledgements wait for all, for one
-                    // delivery may be in several chunks.
-                    let ackers = std::mem::take(&mut outgoing.ackers);
+                    let again = !conflicts.is_empty() && rereads < REREADS_MAX;
+                    // What is committed goes at once; the acknowledgements go with the last part, for one
+                    // delivery may be in several.
+                    let last = parts.is_empty() && !again;
+                    let ackers = match last {
+                        true => Vec::new(),
+                        false => std::mem::take(&mut outgoing.ackers),
+                    };
                     self.publisher.send(std::mem::take(&mut outgoing)).await;
                     outgoing.ackers = ackers;
-                    if !conflicts.is_empty() && rereads < REREADS_MAX {
+                    if again {
                         parts.push((conflicts, rereads + 1));
                     } else if !conflicts.is_empty() {
                         // Whoever moves a saga that often has settled its inputs too; if not, it wakes, for
