@@ -3,7 +3,7 @@
 -- folded e-mail address, a client network, a payment fingerprint): no personal data is kept twice.
 --
 -- How long: `velocity` two weeks (the step itself deletes older buckets); `quotas` and `quota_takes`
--- as long as the events they count are to come; `fraud_assessments` and `reviews` as long as
+-- for good, for the limits are those of the whole sale; `fraud_assessments` and `reviews` as long as
 -- their order. Erasing a person means erasing his subjects in `quotas` and `velocity` too.
 
 -- Tickets in force per subject: of one event, or (the nil id) of all. The limits themselves are

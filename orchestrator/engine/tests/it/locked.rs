@@ -13,7 +13,8 @@ database::statement! {
 }
 
 database::statement! {
-    struct MakePartitions {} -> Nullable<Integer> = "SELECT make_partitions(clock_timestamp(), 3)"
+    struct MakePartitions { months: i32 => Integer } -> Nullable<Integer> =
+    "SELECT make_partitions(clock_timestamp(), {months})"
 }
 
 database::statement! {
@@ -139,7 +140,7 @@ async fn a_partition_that_is_missing_makes_nobody_wait_for_a_reader_of_the_histo
     .await;
     let reads = "BEGIN; SELECT count(*) FROM history; SELECT count(*) FROM effects";
     let mut reader = somebody(&world, reads).await;
-    let made = MakePartitions {}.get_result::<Option<i32>>(&mut connection);
+    let made = MakePartitions { months: 3 }.get_result::<Option<i32>>(&mut connection);
     let made = tokio::time::timeout(std::time::Duration::from_secs(30), made).await;
     let made = made.expect("it does not wait").expect("no error");
     assert_eq!(made, None, "somebody was in the way");
@@ -174,9 +175,33 @@ async fn a_partition_is_made_beside_writers() {
                 VALUES ('{id}', now(), 999, 1, 3, 1)"
     );
     let _writer = somebody(&world, &writes).await;
-    let made: Option<i32> = MakePartitions {}
+    let made: Option<i32> = MakePartitions { months: 3 }
         .get_result(&mut connection)
         .await
         .expect("no error");
     assert_eq!(made, Some(2));
+}
+
+/// A clock far ahead made an id of a month that has no partition yet: it stays where it is, and the months
+/// around it are made.
+#[tokio::test]
+async fn a_row_from_the_future_keeps_no_other_month_from_its_partition() {
+    let world = World::new().await;
+    let mut connection = world.database.connection().await;
+    somebody(
+        &world,
+        "INSERT INTO history (saga_id, at, rev, seq, input, state)
+           VALUES (uuid7_floor(date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+             + interval '100 days'), now(), 1, 1, 3, 1)",
+    )
+    .await;
+    let (before, _): (i64, i64) = Leaves {}.get_result(&mut connection).await.expect("there");
+    let made: Option<i32> = MakePartitions { months: 6 }
+        .get_result(&mut connection)
+        .await
+        .expect("no error");
+    // Three months more of each table, but for the one.
+    assert_eq!(made, Some(5));
+    let (after, _): (i64, i64) = Leaves {}.get_result(&mut connection).await.expect("there");
+    assert_eq!(after - before, 5);
 }
