@@ -14,7 +14,8 @@ pub enum StepKind {
     Do,
     /// Take the effect back, and make sure that a late `do` can never bring it about.
     Undo,
-    /// Tell whether the effect is in force, changing nothing.
+    /// Tell whether the effect is in force. It brings nothing about; what it finds refused or not there may be
+    /// made sure of, and is remembered.
     Probe,
 }
 
