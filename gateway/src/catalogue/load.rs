@@ -169,14 +169,17 @@ database::statement! {
 }
 
 database::statement! {
-    /// Locks the stock that would shrink, in key order like everyone who locks it.
-    struct LockShrinking {
+    /// Locks the stock that would change, in key order and at once like everyone who locks it, and returns
+    /// what of it would shrink.
+    struct LockChanging {
         ids: Vec<Uuid> => Array<SqlUuid>,
         capacities: Vec<i32> => Array<Integer>,
     } -> (SqlUuid, Integer, Integer) =
-    "SELECT offer_id, taken, planned.capacity
-     FROM stock JOIN unnest({ids}, {capacities}) AS planned(id, capacity) ON id = offer_id
-     WHERE stock.capacity > planned.capacity ORDER BY offer_id FOR UPDATE OF stock"
+    "WITH changing AS MATERIALIZED (
+       SELECT offer_id, taken, stock.capacity AS stored, planned.capacity
+       FROM stock JOIN unnest({ids}, {capacities}) AS planned(id, capacity) ON id = offer_id
+       WHERE stock.capacity <> planned.capacity ORDER BY offer_id FOR UPDATE OF stock)
+     SELECT offer_id, taken, capacity FROM changing WHERE stored > capacity ORDER BY offer_id"
 }
 
 database::statement! {
@@ -341,7 +344,7 @@ async fn write_offers(
     if !gone.is_empty() {
         return Err(LoadError::OfferGone(gone));
     }
-    let shrinking: Vec<(Uuid, i32, i32)> = LockShrinking {
+    let shrinking: Vec<(Uuid, i32, i32)> = LockChanging {
         ids: ids.clone(),
         capacities: capacities.clone(),
     }

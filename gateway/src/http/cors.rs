@@ -20,20 +20,25 @@ pub struct Cors {
 impl Cors {
     /// The headers for an answer to a request with these headers.
     pub(super) fn headers(&self, request: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-        let Some(allowed) = request
-            .get(header::ORIGIN)
-            .and_then(|origin| self.allowed(origin))
-        else {
+        if self.origins.is_empty() {
             return Vec::new();
-        };
-        vec![
-            (header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed),
-            (
-                header::ACCESS_CONTROL_EXPOSE_HEADERS,
-                HeaderValue::from_static(EXPOSED),
-            ),
-            (header::VARY, HeaderValue::from_static("origin")),
-        ]
+        }
+        // Of every answer: one that is kept for somebody without an origin is not for somebody with one.
+        let mut headers = vec![(header::VARY, HeaderValue::from_static("origin"))];
+        if let Some(allowed) = self.allowed_by(request) {
+            headers.extend([
+                (header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed),
+                (
+                    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                    HeaderValue::from_static(EXPOSED),
+                ),
+            ]);
+        }
+        headers
+    }
+
+    fn allowed_by(&self, request: &HeaderMap) -> Option<HeaderValue> {
+        self.allowed(request.get(header::ORIGIN)?)
     }
 
     /// The further headers for an answer to a preflight.
@@ -43,7 +48,7 @@ impl Cors {
         route: &Route,
     ) -> Vec<(HeaderName, HeaderValue)> {
         let asks = request.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        if !asks || self.headers(request).is_empty() {
+        if !asks || self.allowed_by(request).is_none() {
             return Vec::new();
         }
         let methods = HeaderValue::from_str(&route.allow());

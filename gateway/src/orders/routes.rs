@@ -193,7 +193,7 @@ async fn place(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
             `Authorization: Bearer …`."),
         ("redirect_status" = Option<String>, Query, description = "Handed on from the address at which \
             the customer came back from the payment provider, as are `payment_intent` and \
-            `payment_intent_client_secret`: has the payment looked at now."),
+            `payment_intent_client_secret`: has the payment looked at now, also without a token."),
     ),
     responses(
         (status = 200, description = "The order.", body = Order),
@@ -211,10 +211,11 @@ async fn show(app: Arc<App>, call: Call, id: String) -> Result<Reply, ApiError> 
     let _: Option<String> = query.take("payment_intent", text);
     let _: Option<String> = query.take("payment_intent_client_secret", text);
     let returned: Option<String> = query.take("redirect_status", text);
-    let id = opened(&app, &call, query, &id)?;
-    if returned.is_some() {
+    // Whoever comes straight from the provider's page has no token, and says nothing that is believed.
+    if let (Some(_), Ok(id)) = (&returned, id.parse()) {
         app.orders.returned(&app.pool, id).await;
     }
+    let id = opened(&app, &call, query, &id)?;
     Reply::json(StatusCode::OK, &app.orders.show(&app.pool, id).await?)
 }
 

@@ -99,6 +99,11 @@ async fn pages_of_other_origins_may_read_only_if_configured() {
             .headers()
             .contains_key("access-control-allow-origin")
     );
+    // What a cache keeps for nobody's page is not given to one of another origin.
+    for headers in [&other[..], &[]] {
+        let response = gateway.call("GET", "/v1/sports", headers).await;
+        assert_eq!(response.headers()["vary"], "origin");
+    }
     let preflight = [("origin", origin), ("access-control-request-method", "GET")];
     let response = gateway.call("OPTIONS", "/v1/sports", &preflight).await;
     assert_eq!(response.status(), 204);

@@ -276,6 +276,19 @@ impl Shop {
         answer.json().await.expect("JSON")
     }
 
+    /// What the provider's page sends him to by the default address; the gateway's status.
+    ///
+    /// # Panics
+    /// When the gateway does not answer.
+    pub async fn come_back_without_token(&self, placed: &Placed) -> u16 {
+        let request = self
+            .http
+            .get(format!("{}/v1/orders/{}", self.url, placed.id))
+            .query(&[("payment_intent", "pi_1"), ("redirect_status", "succeeded")]);
+        let answer = request.send().await.expect("the gateway answers");
+        answer.status().as_u16()
+    }
+
     /// Waits until the order has a status.
     ///
     /// # Panics

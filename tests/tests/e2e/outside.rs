@@ -116,6 +116,13 @@ async fn the_customers_return_has_the_payment_looked_at() {
     // It waits on, and says where, as before.
     assert_eq!(redirect_url(&world, &placed).await, url);
     world.provider.authenticate(&url, "approve").await;
+    // As the default address has it, straight from the provider's page: without a token.
+    assert_eq!(world.shop.come_back_without_token(&placed).await, 404);
+    until("the payment is looked at", async || {
+        let saga = world.judge.saga(placed.id).await;
+        (saga.instance.state != saga::State::Waiting).then_some(())
+    })
+    .await;
     // Several returns within a moment are one.
     until("the payment is looked at", async || {
         let order = world.shop.come_back(&placed).await;

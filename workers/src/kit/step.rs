@@ -89,6 +89,12 @@ pub trait OutsideStep: Send + Sync + 'static {
     /// The step's name.
     fn name(&self) -> StepName;
 
+    /// Effects that are worth having under way at once, whatever `worker.permits` allows: where the outside
+    /// takes few at a time, the others would only use up their time in waiting.
+    fn at_once_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Reads the inputs of a batch, in one statement. An effect without one is answered `retry`
     /// with the code `order_missing`.
     fn load(

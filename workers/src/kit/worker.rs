@@ -109,7 +109,7 @@ impl Step {
                     incarnation: context.incarnation,
                     clock: clock.clone(),
                     ledger: Ledger::start(name.clone(), pool.clone(), clock.clone()),
-                    permits: Arc::new(Semaphore::new(permits)),
+                    permits: Arc::new(Semaphore::new(permits.min(step.at_once_max()))),
                     timeout: config.effect_timeout(),
                     running: TaskTracker::new(),
                     in_flight: InFlight::default(),

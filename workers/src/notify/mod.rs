@@ -120,6 +120,12 @@ impl OutsideStep for Notify {
         StepName::NOTIFY
     }
 
+    /// Enough that no connection stands idle while the next mails are claimed, and so few that nobody waits
+    /// for a connection longer than a few mails take: that would look like a mail server that is away.
+    fn at_once_max(&self) -> usize {
+        4 * self.transport.connections_max()
+    }
+
     async fn load(
         &self,
         connection: &mut Connection,

@@ -58,6 +58,7 @@ pub enum SetupError {
 pub struct Transport {
     kind: Kind,
     permits: Semaphore,
+    connections_max: usize,
     timeout: Duration,
 }
 
@@ -108,11 +109,18 @@ impl Transport {
                 Kind::Smtp { url, idle }
             }
         };
+        let connections_max = config.connections_max.max(1);
         Ok(Self {
             kind,
-            permits: Semaphore::new(config.connections_max.max(1)),
+            permits: Semaphore::new(connections_max),
+            connections_max,
             timeout: config.timeout(),
         })
+    }
+
+    /// Mails that are sent at a time.
+    pub(crate) fn connections_max(&self) -> usize {
+        self.connections_max
     }
 
     /// Sends one mail. `name` is the file's, without its ending.

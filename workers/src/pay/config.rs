@@ -19,7 +19,9 @@ pub struct Config {
     /// The provider's secret key; `pay.secret_key_file` reads it from a file. The default is for the
     /// simulator, which takes any test key.
     pub secret_key: Secret,
-    /// Where the customer comes back to after authenticating a payment; `{order_id}` is filled in.
+    /// Where the customer comes back to after authenticating a payment; `{order_id}` is filled in. A page of the
+    /// shop, which knows his order's token and hands `redirect_status` on to the gateway. The default is the
+    /// gateway itself: it has the payment looked at, and without a token shows nothing.
     pub return_url: String,
     /// How long connecting to the provider may take, in milliseconds.
     pub connect_timeout_ms: u64,
