@@ -51,6 +51,7 @@ impl Mail {
 #[derive(Debug, Default)]
 struct Shared {
     mood: Option<Mood>,
+    bounces: Option<&'static str>,
     mails: Vec<Mail>,
     connections: usize,
     most_connections: usize,
@@ -106,6 +107,11 @@ impl SmtpSink {
     /// What it does from now on.
     pub fn set_mood(&self, mood: Mood) {
         self.lock().mood = Some(mood);
+    }
+
+    /// From now on it refuses each recipient whose address ends so.
+    pub fn bounce(&self, ending: &'static str) {
+        self.lock().bounces = Some(ending);
     }
 
     /// The mails that were taken.
@@ -195,6 +201,7 @@ async fn converse(stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<
             }
             "RCPT" => match mood() {
                 Mood::RefusesRecipient(answer) => answer,
+                _ if bounces(shared, line) => "550 5.1.1 no such user",
                 _ => {
                     to.extend(address(line));
                     "250 OK"
@@ -234,6 +241,12 @@ async fn converse(stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<
         };
         say(&mut stream, answer).await?;
     }
+}
+
+fn bounces(shared: &Mutex<Shared>, line: &str) -> bool {
+    let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let ending = shared.bounces.zip(address(line));
+    ending.is_some_and(|(ending, address)| address.ends_with(ending))
 }
 
 fn keep(shared: &Mutex<Shared>, mail: Mail) {

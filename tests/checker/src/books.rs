@@ -223,6 +223,8 @@ pub struct Quota {
 pub struct Take {
     /// The order.
     pub order_id: Uuid,
+    /// The step by which it did: a card is only counted once it pays.
+    pub step: String,
     /// Whose, and of which event.
     pub counter: String,
     /// How many tickets.

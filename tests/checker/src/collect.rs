@@ -97,7 +97,8 @@ impl Reader {
         Ok(self.client.query_one(sql, &[]).await?.get(0))
     }
 
-    /// How many sagas have neither ended nor stand before a person, and the oldest of them.
+    /// How many sagas have neither ended nor are held, and the oldest of them: those that ask for a person are
+    /// dealt with.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -105,7 +106,7 @@ impl Reader {
         let row = self
             .client
             .query_one(
-                "SELECT count(*), min(id::text) FROM sagas WHERE NOT ended AND flags & 6 = 0",
+                "SELECT count(*), min(id::text) FROM sagas WHERE NOT ended AND flags & 2 = 0",
                 &[],
             )
             .await?;
@@ -176,7 +177,7 @@ const STOCK: &str = "SELECT offer_id, capacity, taken FROM stock
     WHERE taken > 0 OR offer_id IN (SELECT offer_id FROM order_items)";
 
 const TAKES: &str =
-    "SELECT q.order_id, encode(t.subject, 'hex') || ' ' || t.event_id AS counter, t.quantity
+    "SELECT q.order_id, q.step, encode(t.subject, 'hex') || ' ' || t.event_id AS counter, t.quantity
     FROM quota_takes q, unnest(q.subjects, q.events, q.quantities) AS t(subject, event_id, quantity)
     WHERE NOT q.returned";
 

@@ -33,9 +33,6 @@ pub struct Evidence {
 /// What a fault may have caused, by its own declaration. No customer causes any of it by himself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Excused {
-    /// Sagas that are held or ask for a person: an undo was refused for good, or kept failing for longer
-    /// than it is tried.
-    pub persons: bool,
     /// Orders that were cancelled because their time was over: it lasted longer than they may take.
     pub late: bool,
 }

@@ -48,6 +48,13 @@ pub enum What {
         /// The order's status.
         status: String,
     },
+    /// An operator has heard from a customer where his mail is to go.
+    Corrected {
+        /// The order.
+        order: Uuid,
+        /// The address.
+        email: String,
+    },
     /// The customer asked for the end of an order.
     Cancelled {
         /// The order.

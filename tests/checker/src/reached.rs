@@ -1,7 +1,10 @@
-//! What sagas have met: which outcome a worker answered to which command of which step. A campaign that never
-//! meets one says nothing about it.
+//! What sagas have met: which outcome a worker answered to which command of which step, what people did about
+//! them, and how they ended. A campaign that never meets one says nothing about it.
 
-use crate::{Evidence, books::Definition};
+use crate::{
+    Evidence,
+    books::{Definition, Saga},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -9,21 +12,38 @@ use std::{
 
 const KINDS: [&str; 3] = ["do", "undo", "probe"];
 const OUTCOMES: [&str; 5] = ["done", "rejected", "retry", "unknown", "waiting"];
+/// What a person did.
+const OPERATOR: i16 = 6;
 
-/// An outcome of a command.
+/// Something that a saga has met.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Reached {
-    /// The step.
-    pub step: String,
-    /// `do`, `undo` or `probe`.
-    pub kind: &'static str,
-    /// What was answered.
-    pub outcome: &'static str,
+pub enum Reached {
+    /// An outcome of a command of a step.
+    Outcome {
+        /// The step.
+        step: String,
+        /// `do`, `undo` or `probe`.
+        kind: &'static str,
+        /// What was answered; or `pause`, if a person stopped it there.
+        outcome: &'static str,
+    },
+    /// A person's act that moved it.
+    Act(String),
+    /// Its end: `completed`, `abandoned`, or why it was undone.
+    End(String),
 }
 
 impl fmt::Display for Reached {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(to, "{} {} {}", self.step, self.kind, self.outcome)
+        match self {
+            Self::Outcome {
+                step,
+                kind,
+                outcome,
+            } => write!(to, "{step} {kind} {outcome}"),
+            Self::Act(code) => write!(to, "operator {code}"),
+            Self::End(why) => write!(to, "end {why}"),
+        }
     }
 }
 
@@ -32,19 +52,34 @@ impl fmt::Display for Reached {
 pub fn reached(evidence: &Evidence) -> BTreeSet<Reached> {
     let books = &evidence.books;
     let names: BTreeMap<_, _> = books.definitions.iter().flat_map(steps).collect();
-    let moments = books.history.iter().filter_map(|moment| {
+    let outcomes = books.history.iter().filter_map(|moment| {
         let outcome = match moment.outcome {
             Some(outcome) => one(&OUTCOMES, outcome)?,
             None if moment.code.as_deref() == Some("pause") && moment.is_of_a_pause() => "pause",
             None => return None,
         };
-        Some(Reached {
+        Some(Reached::Outcome {
             step: names.get(&moment.step?)?.clone(),
             kind: one(&KINDS, moment.kind?)?,
             outcome,
         })
     });
-    moments.collect()
+    let acts = books.history.iter().filter_map(|moment| {
+        let code = moment.code.as_ref().filter(|_| moment.input == OPERATOR)?;
+        Some(Reached::Act(code.clone()))
+    });
+    let ends = books.sagas.iter().filter_map(end);
+    outcomes.chain(acts).chain(ends).collect()
+}
+
+fn end(saga: &Saga) -> Option<Reached> {
+    let why = match saga.state {
+        4 => "completed",
+        5 => saga.reason.as_deref()?,
+        6 => "abandoned",
+        _ => return None,
+    };
+    Some(Reached::End(why.to_owned()))
 }
 
 /// Numbers are given once, so they mean the same in each definition.

@@ -28,7 +28,7 @@ pub(super) fn tamper_evident(evidence: &Evidence, found: &mut Found<'_>) {
     }
 }
 
-fn hash(row: &Audit) -> String {
+pub(super) fn hash(row: &Audit) -> String {
     let mut hasher = Sha256::new();
     let mut field = |bytes: &[u8]| {
         hasher.update((bytes.len() as u64).to_be_bytes());

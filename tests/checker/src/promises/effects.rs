@@ -1,7 +1,7 @@
 //! `effects-once`: however often things were sent, said and asked, each has come about once.
 
-use super::Found;
-use crate::{Evidence, journal::What};
+use super::{ABANDONED, Found, people};
+use crate::{Evidence, books::Saga, journal::What};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn effects_once(evidence: &Evidence, found: &mut Found<'_>) {
@@ -82,7 +82,8 @@ fn tickets(evidence: &Evidence, found: &mut Found<'_>) {
     }
 }
 
-/// Each buyer has an address of his own and orders once.
+/// Each buyer has an address of his own and orders once. Somebody may have corrected it, or have told him
+/// otherwise.
 fn mails(evidence: &Evidence, found: &mut Found<'_>) {
     let mut ids: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for mail in &evidence.mails {
@@ -94,10 +95,23 @@ fn mails(evidence: &Evidence, found: &mut Found<'_>) {
         .iter()
         .map(|saga| (saga.id, saga.state))
         .collect();
+    let mut corrected: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    for entry in &evidence.journal {
+        if let What::Corrected { order, email } = &entry.what {
+            corrected.entry(*order).or_default().push(email);
+        }
+    }
     for order in &evidence.books.orders {
         let subject = format!("order {}", order.id);
-        let ids = ids.get(order.email.as_str()).map_or(0, BTreeSet::len);
+        let mut addresses = vec![order.email.as_str()];
+        if people::corrected(&evidence.books, order.id, "notify") {
+            addresses.extend(corrected.remove(&order.id).unwrap_or_default());
+        }
+        let ids = addresses.iter().filter_map(|address| ids.get(address));
+        let ids = ids.flatten().collect::<BTreeSet<_>>().len();
+        let told = people::resolved(&evidence.books, order.id).contains("notify");
         match state.get(&order.id) {
+            Some(4) if ids == 0 && told => {}
             Some(4) if ids == 0 => found.that(subject, "completed, and no mail came"),
             Some(5) if ids > 0 => found.that(subject, "compensated, and tickets were mailed"),
             _ if ids > 1 => found.that(subject, format!("mails with {ids} Message-IDs")),
@@ -125,21 +139,22 @@ fn quotas(evidence: &Evidence, found: &mut Found<'_>) {
             format!("0 taken, {held} by orders"),
         );
     }
-    let undone: BTreeSet<_> = books
+    // Each step gives back what it took; one that somebody took over does not.
+    let undone = |saga: &&Saga| saga.state == 5 || saga.state == ABANDONED;
+    let undone: BTreeMap<_, _> = books
         .sagas
         .iter()
-        .filter(|saga| saga.state == 5)
-        .map(|saga| saga.id)
+        .filter(undone)
+        .map(|saga| (saga.id, people::taken_over(books, saga)))
         .collect();
-    for take in books
-        .takes
-        .iter()
-        .filter(|take| undone.contains(&take.order_id))
-    {
-        let detail = format!(
-            "compensated, and {} of a limit are not given back",
-            take.quantity
-        );
-        found.that(format!("order {}", take.order_id), detail);
+    for take in &books.takes {
+        let taken_over = undone.get(&take.order_id);
+        if taken_over.is_some_and(|steps| !steps.contains(take.step.as_str())) {
+            let detail = format!(
+                "undone, and {} of a limit are not given back by {}",
+                take.quantity, take.step
+            );
+            found.that(format!("order {}", take.order_id), detail);
+        }
     }
 }

@@ -1,13 +1,10 @@
 //! `nothing-accepted-is-lost` and `honest-end`: each order that was accepted has exactly one end, the
 //! customer hears that one, and it says the truth.
 
-use super::Found;
+use super::{ABANDONED, Found, people};
 use crate::{Evidence, books::Saga, journal::What};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
-
-/// Given up by two people.
-const ABANDONED: i16 = 6;
 
 pub(super) fn nothing_accepted_is_lost(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
@@ -21,17 +18,18 @@ pub(super) fn nothing_accepted_is_lost(evidence: &Evidence, found: &mut Found<'_
         if !orders.contains(id) {
             found.that(&subject, "a saga without an order");
         }
-        if saga.before_a_person() || saga.state == ABANDONED {
-            if !evidence.excused.persons {
-                let detail = format!(
-                    "before a person, and nobody did anything that leads there: state {}, {}, failed undos {:#b}, reason {:?}",
-                    saga.state,
-                    if saga.is_held() { "held" } else { "asks" },
-                    saga.failed_undo,
-                    saga.reason
-                );
-                found.that(&subject, detail);
-            }
+        if saga.state == ABANDONED && people::left(books, *id).is_none() {
+            found.that(&subject, "given up, and not by two people who said why");
+        }
+        if saga.before_a_person() {
+            let detail = format!(
+                "still before a person: state {}, {}, failed undos {:#b}, reason {:?}",
+                saga.state,
+                if saga.is_held() { "held" } else { "asks" },
+                saga.failed_undo,
+                saga.reason
+            );
+            found.that(&subject, detail);
         } else if !saga.ended() {
             let detail = format!(
                 "no end: state {}, step {:?}, kind {:?}, command {}, sent again {} times",
@@ -96,11 +94,7 @@ pub(super) fn nothing_accepted_is_lost(evidence: &Evidence, found: &mut Found<'_
 
 pub(super) fn honest_end(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
-    let state: BTreeMap<Uuid, i16> = books
-        .sagas
-        .iter()
-        .map(|saga| (saga.id, saga.state))
-        .collect();
+    let sagas: BTreeMap<Uuid, &Saga> = books.sagas.iter().map(|saga| (saga.id, saga)).collect();
     for saga in &books.sagas {
         let subject = format!("saga {}", saga.id);
         if saga.state == 5 && saga.maybe_in_force != 0 {
@@ -109,6 +103,14 @@ pub(super) fn honest_end(evidence: &Evidence, found: &mut Found<'_>) {
                 saga.maybe_in_force
             );
             found.that(&subject, detail);
+        }
+        if saga.state == ABANDONED {
+            let in_force = people::names(books, saga.definition, saga.maybe_in_force);
+            let left = people::left(books, saga.id).unwrap_or_default();
+            for step in in_force.difference(&left) {
+                let detail = format!("given up, and nobody said that {step} may be in force");
+                found.that(&subject, detail);
+            }
         }
         if saga.state == 4 && saga.done & saga.pivot == 0 {
             found.that(&subject, "completed without its pivot");
@@ -120,12 +122,26 @@ pub(super) fn honest_end(evidence: &Evidence, found: &mut Found<'_>) {
         .filter(|effect| matches!(effect.state, 1 | 2))
     {
         let subject = format!("saga {}", effect.saga_id);
-        match state.get(&effect.saga_id) {
-            Some(5) => found.that(
+        let Some(saga) = sagas.get(&effect.saga_id) else {
+            continue;
+        };
+        let taken_over = people::taken_over(books, saga);
+        if taken_over.contains(effect.step.as_str()) {
+            continue;
+        }
+        match saga.state {
+            5 => found.that(
                 subject,
                 format!("compensated, and {} is in force", effect.step),
             ),
-            Some(4) if effect.state == 1 => {
+            ABANDONED => found.that(
+                subject,
+                format!(
+                    "given up, and {} is in force, which nobody named",
+                    effect.step
+                ),
+            ),
+            4 if effect.state == 1 => {
                 found.that(
                     subject,
                     format!("completed, and {} has only begun", effect.step),

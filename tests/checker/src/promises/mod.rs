@@ -4,6 +4,7 @@ mod audit;
 mod effects;
 mod ends;
 mod money;
+mod people;
 mod reasons;
 mod stock;
 mod transport;
@@ -17,6 +18,9 @@ pub use work::ends;
 
 use crate::Evidence;
 use std::fmt;
+
+/// The state of an order that two people have given up.
+const ABANDONED: i16 = 6;
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]

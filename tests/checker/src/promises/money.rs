@@ -1,6 +1,6 @@
 //! `money-iff-ticket`: what the provider kept is the price of the tickets that are valid.
 
-use super::Found;
+use super::{Found, people};
 use crate::{
     Evidence,
     books::{Books, Saga},
@@ -89,6 +89,12 @@ pub(super) fn money_iff_ticket(evidence: &Evidence, found: &mut Found<'_>) {
             }
         };
         let valid = valid.unwrap_or_default();
+        // Who said that the payment was dealt with elsewhere answers for all of it, and for no part.
+        let elsewhere = people::resolved(books, order.id);
+        let elsewhere = due == 0 && PAYS.iter().any(|step| elsewhere.contains(step));
+        if elsewhere && valid == 0 && paid.kept_minor == order.total_minor {
+            continue;
+        }
         if paid.kept_minor != due || valid != due {
             let detail = format!("kept {}, valid tickets {valid}, due {due}", paid.kept_minor);
             found.that(&subject, detail);

@@ -1,7 +1,7 @@
 //! The other half of `prompt-end`: nothing is cancelled whose outcome could be had by asking. What a customer
 //! wished, what he did and what the world was like explain the reason of his order's end, or nothing does.
 
-use super::Found;
+use super::{Found, people};
 use crate::{
     Evidence,
     books::{Moment, Order, Saga},
@@ -12,13 +12,17 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
-/// Cards by which nothing is declined; with the second the customer has to authenticate.
+/// Cards by which nothing is declined. With the second the customer has to authenticate; the charge of the third
+/// is disputed, and the provider refuses to give it back.
 const GOOD_CARD: &str = "pm_card_visa";
+const DISPUTED_CARD: &str = "pm_card_createDispute";
 const CHALLENGED_CARD: &str = "pm_card_authenticationRequired";
 /// An order's id is of the gateway's clock, its deadline of the database's.
 const CLOCKS_MS: i64 = 1_000;
 /// The state of a saga whose effects are being undone.
 const UNDOING: i16 = 3;
+/// What comes to an address there is refused for good.
+const BOUNCES: &str = "@bounces.example.org";
 /// So many tickets of one offer are within every limit.
 const WITHIN_LIMITS: i64 = 4;
 
@@ -45,6 +49,7 @@ pub(super) fn explained(evidence: &Evidence, found: &mut Found<'_>) {
         .map(|order| (order.id, order))
         .collect();
     let methods = methods(evidence);
+    refusals(evidence, &orders, &methods, found);
     let undone = evidence.books.sagas.iter().filter(|saga| saga.state == 5);
     for saga in undone {
         // Who has no wish in the journal is no customer of those that are judged.
@@ -57,6 +62,54 @@ pub(super) fn explained(evidence: &Evidence, found: &mut Found<'_>) {
             let detail =
                 format!("cancelled for {reason:?} (paid with {method}), and nothing explains it");
             found.that(format!("order {}", saga.id), detail);
+        }
+    }
+}
+
+/// Whether only a person can help: an undo was refused, or what follows the pivot.
+pub(super) fn is_refused_for_good(moment: &Moment) -> bool {
+    const UNDO: i16 = 2;
+    // What is refused before the pivot is followed by the undo of what came before it.
+    let leads_nowhere = moment.next_kind.is_none() && moment.state == 1;
+    moment.outcome == Some(2) && (moment.kind == Some(UNDO) || leads_nowhere)
+}
+
+/// What is refused for good is work for a person, and nobody is given any whose world does not explain it.
+fn refusals(
+    evidence: &Evidence,
+    orders: &BTreeMap<Uuid, &Order>,
+    methods: &BTreeMap<String, String>,
+    found: &mut Found<'_>,
+) {
+    let books = &evidence.books;
+    let definition: BTreeMap<_, _> = books
+        .sagas
+        .iter()
+        .map(|saga| (saga.id, saga.definition))
+        .collect();
+    for moment in books
+        .history
+        .iter()
+        .filter(|moment| is_refused_for_good(moment))
+    {
+        let Some(order) = orders.get(&moment.saga_id) else {
+            continue;
+        };
+        let step = definition.get(&moment.saga_id).zip(moment.step);
+        let step = step.and_then(|(definition, step)| people::step_name(books, *definition, step));
+        let is_explained = match step {
+            Some("pay") => methods
+                .get(&order.email)
+                .is_none_or(|method| method == DISPUTED_CARD),
+            Some("notify") => order.email.ends_with(BOUNCES),
+            _ => false,
+        };
+        if !is_explained {
+            let detail = format!(
+                "{} was refused for good, and nothing explains it",
+                step.unwrap_or("a step")
+            );
+            found.that(format!("order {}", moment.saga_id), detail);
         }
     }
 }
@@ -129,8 +182,11 @@ impl<'a> World<'a> {
             // A payment that succeeded was not declined.
             "authentication_failed" => method == CHALLENGED_CARD && !self.paid.contains(&order),
             "card_declined" | "insufficient_funds" | "expired_card" | "payment_method_invalid" => {
-                ![GOOD_CARD, CHALLENGED_CARD].contains(&method) && !self.paid.contains(&order)
+                ![GOOD_CARD, CHALLENGED_CARD, DISPUTED_CARD].contains(&method)
+                    && !self.paid.contains(&order)
             }
+            "operator_ended" => people::ended(&self.evidence.books, order),
+            "definition_withdrawn" => people::withdrawn(&self.evidence.books, saga.definition),
             "payment_unavailable" => self.evidence.excused.late,
             "deadline_exceeded" => self.evidence.excused.late && self.had_its_time(saga),
             _ => false,

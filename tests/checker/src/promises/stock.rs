@@ -1,16 +1,19 @@
 //! `no-oversell`: of no offer is more taken than there is, and what is taken is what was sold.
 
-use super::Found;
+use super::{ABANDONED, Found, people};
 use crate::Evidence;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn no_oversell(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
-    // Those of a saga that has not ended may be held or not.
+    // Those of a saga that has not ended may be held or not; of one that was given up if that was left.
     let open: BTreeSet<_> = books
         .sagas
         .iter()
-        .filter(|saga| !saga.ended() || saga.state == 6)
+        .filter(|saga| {
+            !saga.ended()
+                || saga.state == ABANDONED && people::taken_over(books, saga).contains("reserve")
+        })
         .map(|saga| saga.id)
         .collect();
     let (mut sold, mut held) = (BTreeMap::new(), BTreeMap::new());

@@ -1,7 +1,7 @@
 //! `every-end-undoes`, `unknown-is-a-result` and `failed-undo-is-work`: what the history of a saga that was
 //! undone has to show.
 
-use super::Found;
+use super::{ABANDONED, Found, people};
 use crate::{
     Evidence,
     books::{Definition, Moment, Saga},
@@ -14,24 +14,20 @@ const UNDO: Option<i16> = Some(2);
 const DONE: Option<i16> = Some(1);
 const REJECTED: Option<i16> = Some(2);
 
-/// The undone sagas that were not helped by a person, with their histories.
+/// The sagas that were undone, or given up with what could not be, with their histories.
 fn undone(evidence: &Evidence) -> Vec<(&Saga, Vec<&Moment>)> {
     let mut histories: BTreeMap<Uuid, Vec<&Moment>> = BTreeMap::new();
     for moment in &evidence.books.history {
         histories.entry(moment.saga_id).or_default().push(moment);
     }
-    let sagas = evidence.books.sagas.iter().filter(|saga| saga.state == 5);
+    let sagas = evidence.books.sagas.iter();
+    let sagas = sagas.filter(|saga| saga.state == 5 || saga.state == ABANDONED);
     let with_history = sagas.map(|saga| {
         let mut history = histories.remove(&saga.id).unwrap_or_default();
         history.sort_unstable_by_key(|moment| moment.rev);
         (saga, history)
     });
-    // A pause decides nothing.
-    let helps = |moment: &&&Moment| moment.input == 6 && !moment.is_of_a_pause();
-    let helped = |history: &[&Moment]| history.iter().any(|moment| helps(&moment));
-    with_history
-        .filter(|(_, history)| !helped(history))
-        .collect()
+    with_history.collect()
 }
 
 /// The steps of a definition: number and name, in the order in which they run.
@@ -68,7 +64,7 @@ pub(super) fn every_end_undoes(evidence: &Evidence, found: &mut Found<'_>) {
                     && (moment.kind == UNDO && moment.outcome == DONE
                         || moment.kind != UNDO && moment.outcome == REJECTED)
             });
-            if !settled {
+            if !settled && !people::taken_over(&evidence.books, saga).contains(name.as_str()) {
                 found.that(
                     &subject,
                     format!("{name} was begun and neither undone nor refused"),
@@ -95,7 +91,8 @@ pub(super) fn unknown_is_a_result(evidence: &Evidence, found: &mut Found<'_>) {
                 .filter(of_step)
                 .rfind(|moment| moment.kind != UNDO);
             let Some(last) = last else { continue };
-            if matches!(last.outcome, DONE | REJECTED) {
+            let taken_over = people::taken_over(&evidence.books, saga).contains(name.as_str());
+            if taken_over || matches!(last.outcome, DONE | REJECTED) {
                 continue;
             }
             let undone = history.iter().filter(of_step).any(|moment| {
@@ -110,6 +107,14 @@ pub(super) fn unknown_is_a_result(evidence: &Evidence, found: &mut Found<'_>) {
 }
 
 pub(super) fn failed_undo_is_work(evidence: &Evidence, found: &mut Found<'_>) {
+    for saga in &evidence.books.sagas {
+        for step in people::taken_over(&evidence.books, saga) {
+            if !failed(evidence, saga, step) {
+                let detail = format!("a person took over {step}, and nothing of it had failed");
+                found.that(format!("saga {}", saga.id), detail);
+            }
+        }
+    }
     for saga in evidence
         .books
         .sagas
@@ -127,4 +132,17 @@ pub(super) fn failed_undo_is_work(evidence: &Evidence, found: &mut Found<'_>) {
             found.that(&subject, "an undo failed, and others are left lying");
         }
     }
+}
+
+/// Whether an undo of this step failed, or the step after the pivot that only a person can help.
+fn failed(evidence: &Evidence, saga: &Saga, step: &str) -> bool {
+    evidence.books.history.iter().any(|moment| {
+        moment.saga_id == saga.id
+            && matches!(moment.outcome, Some(outcome) if Some(outcome) != DONE)
+            && (moment.kind == UNDO || step == "notify")
+            && moment
+                .step
+                .and_then(|number| people::step_name(&evidence.books, saga.definition, number))
+                == Some(step)
+    })
 }

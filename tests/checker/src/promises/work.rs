@@ -8,6 +8,9 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What a person did.
+const OPERATOR: i16 = 6;
+
 pub(super) fn bounded_work(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
     let definition: BTreeMap<_, _> = books
@@ -69,9 +72,8 @@ pub(super) fn bounded_work(evidence: &Evidence, found: &mut Found<'_>) {
 pub(super) fn prompt_end(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
     let times = all_times(&books.definitions);
-    let excused = |saga: &Saga| evidence.excused.persons && saga.before_a_person();
     for saga in &books.sagas {
-        if !saga.ended() && !excused(saga) {
+        if !saga.ended() {
             let subject = format!("saga {}", saga.id);
             found.that(&subject, format!("it has not ended (state {})", saga.state));
         }
@@ -88,11 +90,13 @@ pub(super) fn prompt_end(evidence: &Evidence, found: &mut Found<'_>) {
 }
 
 /// Each saga that has ended, and the milliseconds that this took from its birth or the last fault's end,
-/// whichever came later, without those in which it waited for somebody outside or was paused.
+/// whichever came later, without those in which it waited for somebody outside, was paused, or waited for a
+/// person to deal with what was refused for good.
 pub fn ends(evidence: &Evidence) -> Vec<(&Saga, i64)> {
     let books = &evidence.books;
     let mut waited: BTreeMap<_, i64> = BTreeMap::new();
     let (mut since, mut paused) = (BTreeMap::new(), BTreeSet::new());
+    let mut asking = BTreeSet::new();
     for moment in &books.history {
         if let Some(began) = since.remove(&moment.saga_id) {
             *waited.entry(moment.saga_id).or_default() += moment.at_ms - began;
@@ -102,14 +106,18 @@ pub fn ends(evidence: &Evidence) -> Vec<(&Saga, i64)> {
             Some("resume") if moment.is_of_a_pause() => drop(paused.remove(&moment.saga_id)),
             _ => {}
         }
-        if moment.state == 2 || paused.contains(&moment.saga_id) {
+        if reasons::is_refused_for_good(moment) {
+            asking.insert(moment.saga_id);
+        } else if moment.input == OPERATOR && !moment.is_of_a_pause() {
+            asking.remove(&moment.saga_id);
+        }
+        let waits = paused.contains(&moment.saga_id) || asking.contains(&moment.saga_id);
+        if moment.state == 2 || waits {
             since.insert(moment.saga_id, moment.at_ms.max(evidence.healed_at_ms));
         }
     }
     let ended = books.sagas.iter().filter(|saga| saga.ended());
-    // Whoever needed a person took as long as the person.
-    let excused = |saga: &Saga| evidence.excused.persons && saga.before_a_person();
-    let took = ended.filter(|saga| !excused(saga)).map(|saga| {
+    let took = ended.map(|saga| {
         let from = saga.born_at_ms().max(evidence.healed_at_ms);
         let waited = waited.get(&saga.id).copied().unwrap_or_default().max(0);
         (saga, saga.updated_at_ms - from - waited)

@@ -45,6 +45,8 @@ pub(crate) struct Fault {
     pub(crate) undisturbed: bool,
     /// What has to be true of it once everything is at rest.
     pub(crate) after: Option<Look>,
+    /// Whether it leaves the stage so that no other run can begin on it.
+    pub(crate) spoils: bool,
     /// What it may leave behind beside orders with a good end: nothing, unless it says so here.
     pub(crate) excused: Excused,
 }
@@ -69,10 +71,8 @@ impl Fault {
             setting: Setting::USUAL,
             undisturbed: false,
             after: None,
-            excused: Excused {
-                persons: false,
-                late: false,
-            },
+            spoils: false,
+            excused: Excused { late: false },
         }
     }
 
@@ -105,6 +105,13 @@ impl Fault {
         }
     }
 
+    pub(crate) const fn spoils(self) -> Self {
+        Self {
+            spoils: true,
+            ..self
+        }
+    }
+
     pub(crate) const fn then(self, after: Look) -> Self {
         Self {
             after: Some(after),
@@ -114,10 +121,7 @@ impl Fault {
 
     /// It lasts longer than an order may take.
     pub(crate) const fn late(self) -> Self {
-        let excused = Excused {
-            late: true,
-            ..self.excused
-        };
+        let excused = Excused { late: true };
         Self { excused, ..self }
     }
 
@@ -148,6 +152,7 @@ pub(crate) fn all() -> Vec<Fault> {
         catalogue::crowd::FAULTS,
         catalogue::clocks::FAULTS,
         catalogue::special::FAULTS,
+        catalogue::people::FAULTS,
     ]
     .concat()
 }
@@ -167,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_lasts_as_long_as_an_order_may_explains_late_ones_and_nothing_a_person() {
+    fn only_what_lasts_as_long_as_an_order_may_explains_late_ones() {
         let time = saga::order::v1().deadline_ms;
         for fault in all() {
             let lasts = fault.lasts.unwrap_or_default().as_millis();
@@ -176,7 +181,6 @@ mod tests {
                 "{}",
                 fault.name
             );
-            assert!(!fault.excused.persons, "{}", fault.name);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! (`tests/checker`) judges every promise.
 
 mod catalogue;
+mod clerks;
 mod clock;
 mod customers;
 mod disk;

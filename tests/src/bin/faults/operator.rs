@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const AT_ONCE: usize = 2;
 
 /// What an operator's command needs.
+#[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) binary: PathBuf,
     pub(crate) folder: PathBuf,
@@ -28,22 +29,29 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    async fn says(&self, arguments: &[&str]) -> Option<String> {
+    pub(crate) async fn says(&self, arguments: &[&str]) -> Option<String> {
         let said = guichet(&self.binary, &self.folder, &self.environment, arguments);
         tokio::time::timeout(PATIENCE, said).await.ok()?.ok()
     }
 
-    /// Live orders, those that are paused or those that are at something.
-    async fn orders(&self, which: [&str; 2]) -> Vec<String> {
-        let [option, value] = which;
-        let mut arguments = vec!["saga", "ls", option];
-        arguments.extend((!value.is_empty()).then_some(value));
-        arguments.extend(["-o", "json"]);
+    /// Types a command in somebody's name.
+    pub(crate) async fn types(&self, arguments: &[&str], by: &[&str]) -> Option<String> {
+        self.says(&[arguments, by].concat()).await
+    }
+
+    /// The orders that a command lists.
+    pub(crate) async fn listed(&self, arguments: &[&str]) -> Vec<Value> {
+        let arguments = [arguments, &["-o", "json"]].concat();
         let listed = self.says(&arguments).await.unwrap_or_default();
         let listed: Value = serde_json::from_str(&listed).unwrap_or_default();
-        let ids = listed.as_array().into_iter().flatten();
-        ids.filter_map(|one| Some(one["id"].as_str()?.to_owned()))
-            .collect()
+        listed.as_array().cloned().unwrap_or_default()
+    }
+
+    /// The ids of live orders, those that are paused or those that are at something.
+    async fn orders(&self, which: &[&str]) -> Vec<String> {
+        let listed = self.listed(&[&["saga", "ls"], which].concat()).await;
+        let ids = listed.iter().filter_map(|one| one["id"].as_str());
+        ids.map(str::to_owned).collect()
     }
 }
 
@@ -54,7 +62,7 @@ pub(crate) async fn operate(desk: Desk, more: Arc<AtomicBool>) {
     let mut stopped = BTreeSet::new();
     loop {
         tokio::time::sleep(PAUSE).await;
-        stopped.extend(desk.orders(["--paused", ""]).await);
+        stopped.extend(desk.orders(&["--paused"]).await);
         let typed = stopped.iter().map(|id| {
             let arguments = [&["saga", "resume", id.as_str()][..], &by[..]].concat();
             let desk = &desk;
@@ -67,7 +75,7 @@ pub(crate) async fn operate(desk: Desk, more: Arc<AtomicBool>) {
         }
         for state in ["running", "waiting", "compensating"] {
             // The newest come first, and would have ended before he has typed it.
-            let oldest = desk.orders(["--state", state]).await.into_iter().rev();
+            let oldest = desk.orders(&["--state", state]).await.into_iter().rev();
             let oldest: Vec<String> = oldest.take(AT_ONCE).collect();
             let typed = oldest.iter().map(|id| {
                 let arguments = [&["saga", "pause", id.as_str()][..], &by[..]].concat();

@@ -27,7 +27,8 @@ impl Quiet {
     }
 }
 
-/// How long after the fault's end the time began in which every accepted order has ended or is before a person.
+/// How long after the fault's end the time began in which every accepted order has ended, those too that asked for a
+/// person; only what is held is not waited for.
 pub(crate) async fn rest(stage: &Stage, healed: Instant, within: Duration) -> Option<Duration> {
     let mut quiet = Quiet::default();
     while healed.elapsed() < within + QUIET {

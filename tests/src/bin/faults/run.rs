@@ -2,6 +2,7 @@
 //! sold a ticket again, everything comes to rest, and the checker judges.
 
 use crate::{
+    clerks::attend,
     customers::{Customers, Placed, Shop, shown},
     fault::Fault,
     meddler::Meddler,
@@ -131,7 +132,13 @@ impl Run {
         let stays = STAYS + fault.lasts.unwrap_or_default();
         let journal = Arc::clone(&stage.journal);
         let persists = PERSISTS + load.lasting;
-        let shop = Arc::new(Shop::at(&stage.gateways, journal, stays, persists)?);
+        let shop = Arc::new(Shop::at(
+            &stage.gateways,
+            &stage.provider,
+            journal,
+            stays,
+            persists,
+        )?);
         let on_sale = shop.on_sale().await?;
         let customers = Customers::new(shop, on_sale);
         Ok(Self {
@@ -169,6 +176,8 @@ impl Run {
             folder: self.stage.root.clone(),
             environment: self.operators(),
         };
+        let journal = Arc::clone(&self.stage.journal);
+        let clerks = tokio::spawn(attend(desk.clone(), journal, Arc::clone(&more)));
         let operator = tokio::spawn(operate(desk, Arc::clone(&more)));
         let begun = self.journal().len();
         // Whether nothing is or was wrong; then nothing may be sent twice.
@@ -209,13 +218,13 @@ impl Run {
         let unready = self.unready().await;
         reviewer.abort();
         operator.abort();
+        clerks.abort();
         let shown = shown(&self.customers.shop, &placed).await;
         let evidence = Evidence {
             healed_at_ms,
             shown,
             excused: Excused {
                 late: fault.excused.late || fault.lasts.is_none() && hold > STEPS_TRY,
-                ..fault.excused
             },
             ..self.evidence(calm).await?
         };
@@ -265,7 +274,7 @@ impl Run {
             violations,
             orders: placed.len(),
             persons: Persons::of(&evidence),
-            stained: evidence.excused != Excused::default(),
+            stained: fault.spoils || evidence.excused != Excused::default(),
             reached: checker::reached(&evidence),
         })
     }

@@ -3,6 +3,7 @@
 
 use crate::{
     clock,
+    customers::wish::BOUNCES,
     role::{Kind, Lines, Role},
     servers::{Postgres, RabbitMq},
 };
@@ -107,6 +108,7 @@ impl Stage {
             false => Vec::new(),
         };
         let mail = SmtpSink::start().await;
+        mail.bounce(BOUNCES);
         let operators = TcpProxy::to(&postgres.url()).await;
         let mut stage = Self {
             setting,

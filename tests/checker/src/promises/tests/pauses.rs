@@ -46,7 +46,11 @@ fn a_pause_takes_no_time_and_excuses_nothing() {
             "issue undo done",
             "pay do done",
             "pay undo pause",
-            "pay undo retry"
+            "pay undo retry",
+            "operator pause",
+            "operator resume",
+            "end completed",
+            "end customer_cancelled"
         ]
     );
 }

@@ -16,6 +16,8 @@ use wish::{Behaviour, OnSale, Wish};
 const FOLLOWS: Duration = Duration::from_secs(150);
 /// Somebody who does not come back.
 const AWAY: Duration = Duration::from_secs(5);
+/// So long the provider takes for the payment of somebody who ends his order meanwhile.
+const PAYS_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// The customers of one run.
 pub(crate) struct Customers {
@@ -98,6 +100,10 @@ pub(crate) async fn shown(shop: &Shop, placed: &[Placed]) -> BTreeMap<Uuid, Stri
 
 /// One customer, from the order to its end.
 async fn buy(shop: &Shop, wish: &Wish) -> Option<Placed> {
+    let plan = match wish.behaviour {
+        Behaviour::EndsWhilePaying => shop.pays_slowly(wish, PAYS_WITHIN).await,
+        _ => None,
+    };
     let placed = if wish.twice == Some(true) {
         let (one, other) = tokio::join!(
             place(shop, wish, wish.gateway),
@@ -125,6 +131,10 @@ async fn buy(shop: &Shop, wish: &Wish) -> Option<Placed> {
             Behaviour::Refuses => shop.authenticate(&placed, "refuse").await,
             Behaviour::Abandons => {
                 tokio::time::sleep(AWAY).await;
+                cancel(shop, &placed).await;
+            }
+            Behaviour::EndsWhilePaying => {
+                shop.until_paying(plan.as_deref().unwrap_or_default()).await;
                 cancel(shop, &placed).await;
             }
             Behaviour::Cancels(after_ms) => {

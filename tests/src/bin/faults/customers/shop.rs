@@ -3,7 +3,7 @@
 use super::wish::{Offer, OnSale, Wish};
 use anyhow::{Context, Result, ensure};
 use checker::journal::{Entry, What};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -15,6 +15,7 @@ use uuid::Uuid;
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// A connection of a stream that says nothing for so long is given up; it shows its life every 15 s.
 const SILENCE: Duration = Duration::from_secs(20);
+const PAYING_EVERY: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(300);
 /// Whoever has waited for long looks again after this part of the time: the crowd that a fault of minutes
 /// leaves waiting must not be the load of the machine on which the recovery is measured.
@@ -36,6 +37,7 @@ pub(crate) struct Unheard;
 /// The gateways as customers know them.
 pub(crate) struct Shop {
     gateways: Vec<String>,
+    provider: String,
     http: reqwest::Client,
     streaming: reqwest::Client,
     journal: Arc<Mutex<Vec<Entry>>>,
@@ -48,6 +50,7 @@ pub(crate) struct Shop {
 impl Shop {
     pub(crate) fn at(
         gateways: &[String],
+        provider: &str,
         journal: Arc<Mutex<Vec<Entry>>>,
         stays: Duration,
         persists: Duration,
@@ -55,6 +58,7 @@ impl Shop {
         let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(2));
         Ok(Self {
             gateways: gateways.to_owned(),
+            provider: provider.to_owned(),
             http: client.timeout(ANSWER_WITHIN).build()?,
             streaming: reqwest::Client::builder().read_timeout(SILENCE).build()?,
             journal,
@@ -122,6 +126,37 @@ impl Shop {
             .send()
             .await?;
         Ok(answer.error_for_status()?.json().await?)
+    }
+
+    /// Has the provider take its time for this customer's payment, and answers the plan's id. If the provider does
+    /// not hear of it, it does not.
+    pub(crate) async fn pays_slowly(&self, wish: &Wish, time: Duration) -> Option<String> {
+        let plan = json!({
+            "on": "confirm",
+            "match": {"receipt_email": wish.body["email"]},
+            "fault": {"slow": {"ms": time.as_millis()}},
+            "times": 1,
+        });
+        let plans = format!("{}/_sim/faults", self.provider);
+        let planned = self.http.post(plans).body(plan.to_string()).send();
+        let planned: Value = planned.await.ok()?.json().await.ok()?;
+        Some(planned["id"].as_str()?.to_owned())
+    }
+
+    /// Waits until that is under way: the provider forgets a plan that was met.
+    pub(crate) async fn until_paying(&self, plan: &str) {
+        let plans = format!("{}/_sim/faults", self.provider);
+        let began = Instant::now();
+        while began.elapsed() < ANSWER_WITHIN {
+            let listed = self.http.get(&plans).send();
+            if let Ok(Ok(listed)) = listed.await.map(|answer| answer.error_for_status())
+                && let Ok(text) = listed.text().await
+                && !text.contains(plan)
+            {
+                return;
+            }
+            sleep(PAYING_EVERY).await;
+        }
     }
 
     /// Sends an order. It is accepted, or refused for good (none), or to be sent again.

@@ -21,6 +21,16 @@ pub(crate) struct OnSale {
     pub(crate) few: Vec<Offer>,
 }
 
+/// Mails to addresses that end so are refused for good.
+pub(crate) const BOUNCES: &str = "@bounces.example.org";
+/// Charges to it are disputed, and the provider refuses to give them back.
+pub(crate) const DISPUTED: &str = "pm_card_createDispute";
+const DECLINED: [&str; 3] = [
+    "pm_card_chargeDeclined",
+    "pm_card_chargeDeclinedInsufficientFunds",
+    "pm_card_chargeDeclinedExpiredCard",
+];
+
 /// What a customer does beside ordering.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Behaviour {
@@ -32,6 +42,8 @@ pub(crate) enum Behaviour {
     Refuses,
     /// Never comes to the bank's page, and asks for the end of the order later.
     Abandons,
+    /// Asks for the end of the order while the payment is under way, and the provider takes its time.
+    EndsWhilePaying,
     /// Asks for the end of the order after so many milliseconds.
     Cancels(u64),
 }
@@ -58,18 +70,23 @@ pub(crate) fn draw(rng: &mut Rng, run: Uuid, number: u64, on_sale: &OnSale) -> W
         ("pm_card_visa", Behaviour::Waits, 1 + rng.range(0, 3));
     let mut offers = &on_sale.plenty;
     let mut lines = 1;
+    let mut gateway = rng.below(2);
     match rng.range(0, 100) {
-        0..46 => {}
-        46..52 => lines = 2,
-        52..62 => offers = &on_sale.few,
+        0..40 => {}
+        40..45 => lines = 2,
+        45..54 => offers = &on_sale.few,
         // More than anybody may have of one event.
-        62..66 => quantity = 7,
-        66..74 => method = "pm_card_chargeDeclined",
+        54..58 => quantity = 7,
+        58..66 => method = DECLINED[rng.below(DECLINED.len())],
+        // By the version that takes the money before its pivot.
+        66..71 => (method, behaviour, gateway) = (DISPUTED, Behaviour::EndsWhilePaying, 0),
+        71..74 => email = format!("ada.{buyer}{BOUNCES}"),
         74..80 => (method, behaviour) = ("pm_card_authenticationRequired", Behaviour::Approves),
         80..83 => (method, behaviour) = ("pm_card_authenticationRequired", Behaviour::Refuses),
         83..85 => (method, behaviour) = ("pm_card_authenticationRequired", Behaviour::Abandons),
         // Such an address is looked at by a person.
         85..89 => email = format!("{}{number}@yopmail.com", run.as_u128() % 1_000_000_007),
+        89..95 => behaviour = Behaviour::Cancels(rng.range(0, 300).unsigned_abs()),
         _ => behaviour = Behaviour::Cancels(rng.range(0, 2_500).unsigned_abs()),
     }
     let first = rng.below(offers.len());
@@ -83,7 +100,7 @@ pub(crate) fn draw(rng: &mut Rng, run: Uuid, number: u64, on_sale: &OnSale) -> W
         behaviour,
         twice: rng.chance(1_500).then(|| rng.chance(5_000)),
         streams: rng.chance(4_000),
-        gateway: rng.below(2),
+        gateway,
     }
 }
 
@@ -117,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_orders_the_same_every_time_and_reaches_every_path() {
+    fn a_seed_orders_the_same_every_time_and_has_every_kind_of_customer() {
         let offer = |id| Offer {
             id: Uuid::from_u128(id),
             remaining: 100,
@@ -129,7 +146,7 @@ mod tests {
         let all = |seed| {
             let mut rng = Rng::new(seed);
             let draw = |number| format!("{:?}", draw(&mut rng, Uuid::nil(), number, &on_sale));
-            (0..300).map(draw).collect::<Vec<_>>()
+            (0..500).map(draw).collect::<Vec<_>>()
         };
         assert_eq!(all(7), all(7));
         assert_ne!(all(7), all(8));
@@ -141,8 +158,13 @@ mod tests {
             "Abandons",
             "Cancels",
             "yopmail",
-            "Declined",
+            "chargeDeclined\"",
+            "InsufficientFunds",
+            "ExpiredCard",
             "Number(7)",
+            "EndsWhilePaying",
+            "createDispute",
+            "bounces",
         ] {
             assert!(text.contains(path), "{path}");
         }
