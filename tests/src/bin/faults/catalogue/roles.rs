@@ -141,6 +141,13 @@ pub(crate) const FAULTS: &[Fault] = &[
         1 of [Kind::Provider],
         1
     ),
+    Fault::new(
+        "restart-together",
+        "A whole site that goes in order at once leaves nothing behind that is not in the database.",
+        |run| Box::pin(restart_together(run)),
+        |run| Box::pin(seen::restarted(run, 7)),
+        |run| Box::pin(back(run)),
+    ),
     restarted!("restart-all", "A new release is rolled out while customers order.", 2 of EVERY, 7),
 ];
 
@@ -180,6 +187,20 @@ async fn restart(run: &mut Run, kinds: &[Kind], of_each: usize) -> Result<()> {
             // The next only goes once this one works, as in a rolling update.
             role.ready().await?;
         }
+    }
+    Ok(())
+}
+
+/// All are asked to go at the same moment, and come back once the last has gone.
+async fn restart_together(run: &mut Run) -> Result<()> {
+    let roles = run.stage.roles.iter_mut();
+    let stops = futures_util::future::join_all(roles.map(crate::role::Role::stop)).await;
+    stops.into_iter().collect::<Result<Vec<()>>>()?;
+    for role in &mut run.stage.roles {
+        role.start()?;
+    }
+    for role in &mut run.stage.roles {
+        role.ready().await?;
     }
     Ok(())
 }
