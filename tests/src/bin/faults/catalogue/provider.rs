@@ -24,6 +24,14 @@ const REFUSES_AND_DOES: Lies = &[
     ("cancel", r#""500_after""#),
     ("refund", r#""500_after""#),
 ];
+/// The same, and shows yesterday's truth to whoever asks.
+const LIES: Lies = &[
+    ("confirm", r#""500_after""#),
+    ("capture", r#""500_after""#),
+    ("cancel", r#""500_after""#),
+    ("refund", r#""500_after""#),
+    ("retrieve", r#""stale""#),
+];
 /// It does it and hangs up, and shows yesterday's truth to whoever asks.
 const HIDES: Lies = &[
     ("confirm", r#""reset_after""#),
@@ -126,10 +134,11 @@ pub(crate) const FAULTS: &[Fault] = &[
     .lasting(TEN_MINUTES),
     planned!(
         "provider-lies-ten-minutes",
-        "However long it denies what it did, each order has a ticket or its money back.",
-        REFUSES_AND_DOES
+        "However long it denies what it did and shows what was, each order has a ticket or its money back.",
+        LIES
     )
-    .lasting(TEN_MINUTES),
+    .lasting(TEN_MINUTES)
+    .late(),
 ];
 
 fn plans_url(run: &Run) -> String {
