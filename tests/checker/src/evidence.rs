@@ -18,7 +18,7 @@ pub struct Evidence {
     pub books: Books,
     /// What the public API shows of orders: their status, by id.
     pub shown: BTreeMap<Uuid, String>,
-    /// Messages ready in each queue.
+    /// Messages of each queue.
     pub queues: BTreeMap<String, u64>,
     /// The queue of what nobody could read, and how much of that was put there on purpose.
     pub parked: Parked,

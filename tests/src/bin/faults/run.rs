@@ -355,14 +355,18 @@ impl Run {
         for role in self.stage.of(Kind::Orchestrator) {
             resent += role.counted("guichet_saga_resends_total").await;
         }
+        let topology = Topology::new(NAMESPACE);
+        let parked = topology.parked_queue();
         Ok(Evidence {
             mails: mails.collect(),
             journal: self.journal(),
             calm: calm.then_some(resent),
+            // Every queue, those of replies and those that were left behind too.
+            queues: self.stage.rabbitmq.messages(&parked).await?,
             ..collected(
                 &self.stage.database_url(),
                 self.stage.rabbitmq.connect().await?,
-                &Topology::new(NAMESPACE),
+                &topology,
                 &self.stage.provider,
                 self.stage.garbage,
             )

@@ -120,6 +120,7 @@ async fn memory(run: &mut Run, watermark: &str) -> Result<()> {
         .rabbitmq
         .ctl(&["set_vm_memory_high_watermark", watermark])
         .await
+        .map(drop)
 }
 
 async fn queues_deleted(run: &mut Run) -> Result<()> {

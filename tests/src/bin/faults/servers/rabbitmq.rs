@@ -5,22 +5,25 @@ use super::{
     child::{Spec, command},
     folder, user_of, write,
 };
+use ::tests::world::free_port;
 use anyhow::{Context, Result, bail, ensure};
 use lapin::{Connection, ConnectionProperties};
 use nix::{sys::signal::Signal, unistd::User};
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
-use tests::world::free_port;
 
 const DEBIAN: &str = "/usr/lib/rabbitmq/lib";
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// On a busy machine a start takes 20 s.
 const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long messages that were worked on may take to be acknowledged.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// A node.
@@ -198,7 +201,7 @@ impl RabbitMq {
     }
 
     /// Its own command-line tool.
-    pub(crate) async fn ctl(&self, arguments: &[&str]) -> Result<()> {
+    pub(crate) async fn ctl(&self, arguments: &[&str]) -> Result<String> {
         let mut whole = vec![script("rabbitmqctl")?, "-n".to_owned(), self.node()];
         whole.extend(arguments.iter().map(|one| (*one).to_owned()));
         let mut command = command(self.user.as_ref(), &whole);
@@ -210,7 +213,20 @@ impl RabbitMq {
         let output = tokio::process::Command::from(command).output().await?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "rabbitmqctl {arguments:?}: {said}");
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// All messages of each queue, those too that somebody has got and not acknowledged, once they had time to be.
+    pub(crate) async fn messages(&self, parked: &str) -> Result<BTreeMap<String, u64>> {
+        let deadline = Instant::now() + ACKNOWLEDGED_WITHIN;
+        loop {
+            let list = ["list_queues", "--silent", "name", "messages"];
+            let queues = queues(&self.ctl(&list).await?)?;
+            let others = queues.iter().filter(|(name, _)| *name != parked);
+            if others.map(|(_, count)| count).sum::<u64>() == 0 || Instant::now() > deadline {
+                return Ok(queues);
+            }
+        }
     }
 
     fn environment(&self) -> Vec<(String, String)> {
@@ -243,6 +259,18 @@ impl RabbitMq {
     }
 }
 
+/// What the tool lists: on each line a name and a number.
+fn queues(listed: &str) -> Result<BTreeMap<String, u64>> {
+    let lines = listed.lines().filter(|line| !line.trim().is_empty());
+    let queue = |line: &str| {
+        let (name, count) = line.rsplit_once('\t').context("a name and a number")?;
+        Ok::<_, anyhow::Error>((name.to_owned(), count.trim().parse()?))
+    };
+    lines
+        .map(|line| queue(line).with_context(|| format!("rabbitmqctl says {line}")))
+        .collect()
+}
+
 /// How many files are below a folder.
 fn files(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -264,4 +292,20 @@ fn script(name: &str) -> Result<String> {
         .context("RabbitMQ is not installed")?
         .display()
         .to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_tool_lists_is_read_and_nothing_else_is_taken_for_empty() {
+        let read = queues("a.b c\t0\nd\t12\n").expect("a list");
+        let expected = [("a.b c".to_owned(), 0), ("d".to_owned(), 12)];
+        assert_eq!(read, expected.into());
+        assert_eq!(queues("").expect("no queue"), BTreeMap::new());
+        for strange in ["a", "a\tmany", "Error: nothing"] {
+            assert!(queues(strange).is_err(), "{strange}");
+        }
+    }
 }
