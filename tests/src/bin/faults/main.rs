@@ -13,6 +13,7 @@ mod disk;
 mod fault;
 mod meddler;
 mod operator;
+mod reach;
 mod rest;
 mod results;
 mod reviewer;
@@ -31,6 +32,7 @@ use results::Results;
 use run::{Load, Outcome, Run};
 use stage::Stage;
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write,
     path::{Path, PathBuf},
@@ -53,6 +55,7 @@ nothing, or a recovery took too long (with --ci: twice as long as it may, or all
   ./ops/faults --only broker-data-deleted   one of them; with --seeds 20 twenty times, each another story
   ./ops/faults --only provider-away-ten-minutes
                                             a provider that is not there for ten minutes
+                                            (the whole also fails if something was met in no run of the file)
   rm -f .guichet/faults/runs.jsonl; ./ops/faults --seeds 3 --report tests/RESULTS.md
                                             the page of results that is kept with the source"
 )]
@@ -197,11 +200,28 @@ async fn all(arguments: &Arguments) -> Result<bool> {
         stage.close(arguments.keep).await?;
     }
     say(&format!("report: {}", arguments.report.display()));
+    well &= met(&results.reached()?, arguments);
     if watch.left().is_none() {
         say(&format!("FAILED {}", watch.told(&missing)));
         well = false;
     }
     Ok(well)
+}
+
+/// Whether all was met that has to be. A selection need not, and only tells what it did not; what cannot be
+/// fails both.
+fn met(reached: &BTreeSet<String>, arguments: &Arguments) -> bool {
+    let whole = arguments.only.is_empty() && !arguments.ci;
+    let (missing, strange) = (reach::missing(reached), reach::strange(reached));
+    if !missing.is_empty() {
+        let mark = if whole { "FAILED" } else { "told" };
+        say(&format!("{mark} never met: {}", missing.join(", ")));
+    }
+    if !strange.is_empty() {
+        let strange = strange.join(", ");
+        say(&format!("FAILED met, and it cannot be: {strange}"));
+    }
+    strange.is_empty() && (missing.is_empty() || !whole)
 }
 
 /// The stage that a fault needs: that of the last one, or a new one.

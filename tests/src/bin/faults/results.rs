@@ -3,7 +3,7 @@
 //! Each run is a line of a file; the page is made of all its lines, so that the whole can be run in parts,
 //! side by side or one after the other. Whoever wants a page of what he runs now deletes the file first.
 
-use crate::{fault::Fault, run::Outcome};
+use crate::{fault::Fault, reach, run::Outcome};
 use anyhow::{Context, Result};
 use contract::StepName;
 use serde::{Deserialize, Serialize};
@@ -177,17 +177,25 @@ impl Results {
 
     /// Writes the page of all runs, of these faults in this order.
     pub(crate) fn write(&self, page: &Path, faults: &[Fault]) -> Result<()> {
-        let lines = fs::read_to_string(&self.runs).unwrap_or_default();
-        let records: Vec<Record> = lines
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()
-            .with_context(|| format!("{} is not of today", self.runs.display()))?;
+        let records = self.records()?;
         if let Some(folder) = page.parent() {
             fs::create_dir_all(folder)?;
         }
         fs::write(page, self::page(faults, &records))
             .with_context(|| format!("cannot write {}", page.display()))
+    }
+
+    /// All that was met in any run of the file.
+    pub(crate) fn reached(&self) -> Result<BTreeSet<String>> {
+        Ok(reached(&self.records()?))
+    }
+
+    fn records(&self) -> Result<Vec<Record>> {
+        let lines = fs::read_to_string(&self.runs).unwrap_or_default();
+        let records = lines.lines().map(serde_json::from_str);
+        records
+            .collect::<Result<_, _>>()
+            .with_context(|| format!("{} is not of today", self.runs.display()))
     }
 }
 
@@ -280,7 +288,12 @@ fn page(faults: &[Fault], records: &[Record]) -> String {
             );
         }
     }
-    page + &met(records)
+    page + &met(records) + &reach::told(&reached(records))
+}
+
+fn reached(records: &[Record]) -> BTreeSet<String> {
+    let met = records.iter().flat_map(|run| run.reached.iter());
+    met.cloned().collect()
 }
 
 /// In how many runs some saga met each outcome of each command: what is 0 was not tried by anything here.
@@ -343,6 +356,7 @@ mod tests {
         assert!(page.contains("| it | 2 | 1 | 1 | 14 | 4, 2 | never (10 s) | 1.0 s |"));
         assert!(page.contains("- seed 2: no-oversell: broken"));
         assert!(page.contains("| pay do | 0 | 0 | 2 | 0 | 0 | 0 |"));
+        assert!(page.contains("Of 1") && page.contains("1 were met. Not met, though"));
         assert!(page.contains("| notify probe | 0 | 0 | 0 | 0 | 0 | 0 |"));
     }
 }
