@@ -5,6 +5,7 @@
 //! put right again. Then everything has to come to rest, and a checker that shares no code with Guichet
 //! (`tests/checker`) judges every promise.
 
+mod campaign;
 mod catalogue;
 mod clerks;
 mod clock;
@@ -25,19 +26,20 @@ mod stage;
 mod story;
 mod verdict;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
+use campaign::Campaign;
 use clap::Parser;
 use fault::Fault;
 use results::Results;
-use run::{Load, Outcome, Run};
-use stage::Stage;
+use run::Load;
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     fs,
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitCode},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use verdict::{SHORT_WITHIN, Watch};
 
@@ -72,6 +74,10 @@ struct Arguments {
     /// So many customers come each second
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
+    /// Run so many at once, each on a stage of its own. A run mostly waits; the page says how many
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16),
+          conflicts_with = "ci")]
+    jobs: u8,
     /// Only these; several with commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
@@ -142,67 +148,36 @@ async fn all(arguments: &Arguments) -> Result<bool> {
         lasting: Duration::from_secs(arguments.seconds),
     };
     let results = Results::of(&arguments.runs, &commit(), &describe(arguments));
-    let mut watch = Watch::start(arguments.ci.then_some(SHORT_WITHIN));
-    let (mut well, mut missing) = (true, Vec::new());
-    let mut stage: Option<Stage> = None;
-    for fault in &chosen {
-        for seed in arguments.seed..arguments.seed + arguments.seeds {
-            if watch.left().is_none() {
-                missing.push(fault.name);
-                continue;
-            }
-            say(&format!("{} (seed {seed})", fault.name));
-            let began = Instant::now();
-            let run = match stage_of(fault, stage.take(), &binary, arguments.keep).await {
-                Ok(stage) => Run::prepare(stage, seed, load, fault).await,
-                Err(error) => Err(error),
-            };
-            let mut run = match run {
-                Ok(run) => run,
-                Err(error) => {
-                    let said = results.add(fault, seed, &Err(error), false)?;
-                    say(&format!("    {said}"));
-                    watch.took(fault.name, began.elapsed());
-                    well = false;
-                    continue;
-                }
-            };
-            let outcome = match watch.left() {
-                Some(left) => tokio::time::timeout(left, run.play(fault))
-                    .await
-                    .unwrap_or_else(|_| Err(anyhow!("the time of the selection is over"))),
-                None => Err(anyhow!("the time of the selection is over")),
-            };
-            if watch.left().is_none() {
-                missing.extend(outcome.is_err().then_some(fault.name));
-            }
-            let took = began.elapsed();
-            watch.took(fault.name, took);
-            let passes = |one: &Outcome| verdict::passes(one, fault.recovery(), arguments.ci);
-            let passes = outcome.as_ref().is_ok_and(passes);
-            let said = results.add(fault, seed, &outcome, passes)?;
-            say(&format!("    {said} ({} s in all)", took.as_secs()));
-            well &= passes;
-            // What is broken stays broken, and is not to be counted against the next. Who was only late is not.
-            let kept = outcome.as_ref().is_ok_and(verdict::kept);
-            if kept && outcome.is_ok_and(|one| one.stained) {
-                run.stage.close(arguments.keep).await?;
-            } else if kept {
-                stage = Some(run.stage);
-            } else {
-                say(&format!("    logs stay in {}", run.stage.root.display()));
-                run.stage.close(true).await?;
-            }
-        }
-        results.write(&arguments.report, &fault::all())?;
-    }
-    if let Some(stage) = stage {
-        stage.close(arguments.keep).await?;
+    let seeds = arguments.seed..arguments.seed + arguments.seeds;
+    let runs = chosen
+        .iter()
+        .flat_map(|fault| seeds.clone().map(move |seed| (*fault, seed)));
+    let campaign = Campaign {
+        load,
+        results,
+        report: arguments.report.clone(),
+        binary,
+        keep: arguments.keep,
+        short: arguments.ci,
+        watch: RefCell::new(Watch::start(arguments.ci.then_some(SHORT_WITHIN))),
+        to_run: RefCell::new(runs.collect()),
+        missing: RefCell::default(),
+    };
+    // Their customers are tasks of the runtime; who plays the faults only waits.
+    let jobs = (0..arguments.jobs).map(|_| campaign.work());
+    let came = futures_util::future::join_all(jobs).await;
+    let mut well = true;
+    for one in came {
+        well &= one?;
     }
     say(&format!("report: {}", arguments.report.display()));
-    well &= met(&results.reached()?, arguments);
+    well &= met(&campaign.results.reached()?, arguments);
+    let watch = campaign.watch.borrow();
     if watch.left().is_none() {
-        say(&format!("FAILED {}", watch.told(&missing)));
+        say(&format!(
+            "FAILED {}",
+            watch.told(&campaign.missing.borrow())
+        ));
         well = false;
     }
     Ok(well)
@@ -222,18 +197,6 @@ fn met(reached: &BTreeSet<String>, arguments: &Arguments) -> bool {
         say(&format!("FAILED met, and it cannot be: {strange}"));
     }
     strange.is_empty() && (missing.is_empty() || !whole)
-}
-
-/// The stage that a fault needs: that of the last one, or a new one.
-async fn stage_of(fault: &Fault, last: Option<Stage>, binary: &Path, keep: bool) -> Result<Stage> {
-    match last {
-        Some(stage) if stage.setting == fault.setting => return Ok(stage),
-        Some(other) => other.close(keep).await?,
-        None => {}
-    }
-    let root = std::env::temp_dir().join(format!("guichet-faults-{}", uuid::Uuid::now_v7()));
-    say(&format!("    a new stage in {}", root.display()));
-    Stage::build(&root, binary, fault.setting).await
 }
 
 fn chosen(arguments: &Arguments) -> Result<Vec<Fault>> {
@@ -260,8 +223,12 @@ fn commit() -> String {
 }
 
 fn describe(arguments: &Arguments) -> String {
+    let at_once = match arguments.jobs {
+        1 => String::new(),
+        jobs => format!(", {jobs} runs at once"),
+    };
     format!(
-        "{} a second for {} s and as long as the fault lasts",
+        "{} a second for {} s and as long as the fault lasts{at_once}",
         arguments.rate, arguments.seconds
     )
 }
