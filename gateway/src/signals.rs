@@ -7,7 +7,7 @@ use contract::{
     crash::{self, Gateway, Point},
 };
 use database::Pool;
-use engine::{Client, NewSignal, Told};
+use engine::{Client, NewSignal, Told, What};
 use runtime::batch::{BatchError, Batcher, Options};
 use std::collections::HashSet;
 
@@ -61,8 +61,12 @@ async fn write(pool: &Pool, client: &Client, signals: Vec<NewSignal>) -> Vec<Opt
     match store(pool, &signals).await {
         Ok(told) => {
             crash::at(Point::Gateway(Gateway::SignalAfterCommit));
-            // One that does not wait has an answer of its own on the way, and its owner looks anyway.
-            client.nudge(told.iter().copied().filter(|told| told.waits));
+            // Of what a step may wait for nobody has to be told who does not wait yet: its answer is on the way,
+            // and its owner looks then. An end is in time only if it is told at once.
+            let step_s = |signal: &&NewSignal| matches!(signal.what, What::Nudge(..));
+            let step_s: HashSet<_> = signals.iter().filter(step_s).map(|one| one.id).collect();
+            let helps = |told: &Told| told.waits || !step_s.contains(&told.signal);
+            client.nudge(told.iter().copied().filter(helps));
             let told: HashSet<_> = told.iter().map(|told| told.signal).collect();
             let is_new = |signal: &NewSignal| Some(told.contains(&signal.id));
             signals.iter().map(is_new).collect()

@@ -316,12 +316,22 @@ impl Wrong {
     }
 }
 
-/// A name as it can be printed: trimmed, 1 to 100 characters, no control characters.
+/// Turns the direction of the text around it: what is read is not what is written.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A name as it can be printed: trimmed, 1 to 100 characters, one of them a letter or digit, no control
+/// characters.
 fn text(given: &str, pointer: &str, wrong: &mut Wrong) -> String {
     let name = given.trim();
     let length = name.chars().count();
-    if length == 0 || length > NAME_MAX || name.chars().any(char::is_control) {
-        let detail = format!("1 to {NAME_MAX} characters, none of them a control character.");
+    let is_control = |c: char| c.is_control() || turns(c);
+    let readable = name.chars().any(char::is_alphanumeric);
+    if !readable || length > NAME_MAX || name.chars().any(is_control) {
+        let detail = format!(
+            "1 to {NAME_MAX} characters, a letter among them and none of them a control character."
+        );
         wrong.add(pointer.to_owned(), ProblemCode::ValidationFailed, &detail);
     }
     name.to_owned()

@@ -290,7 +290,9 @@ fn opened(app: &App, call: &Call, mut query: Query, id: &str) -> Result<OrderId,
     let bearer = call
         .headers
         .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        .and_then(|value| value.to_str().ok()?.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim_start());
     let id: OrderId = id.parse().map_err(|_| ApiError::not_found())?;
     let token = bearer.or(asked.as_deref()).unwrap_or_default();
     if app.orders.tokens.opens(id, token) {

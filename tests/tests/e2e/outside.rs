@@ -9,6 +9,7 @@ use tests::{
     world::{
         Placed, Stands, Wish, World,
         catalogue::{DIVING, DIVING_A, SWIMMING_A},
+        tap::{Kind, Tap},
         until,
     },
 };
@@ -190,6 +191,34 @@ async fn an_order_that_its_customer_cancels_is_undone_and_its_payment_never_made
     assert_eq!(
         (again.status, &again.json()["status"]),
         (202, &json!("cancelled"))
+    );
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_cancellation_is_told_to_the_orders_owner_whatever_the_order_is_at() {
+    let world = World::start().await;
+    let tap = Tap::open(&world.ground.namespace).await;
+    let told = || tap.copies().get(&Kind::Signal).copied().unwrap_or(0);
+    let wish = Wish::of(DIVING_A, 1);
+    let matching = json!({ "receipt_email": wish.email() });
+    let slow = json!({ "slow": { "ms": 3_000 } });
+    world
+        .provider
+        .plan_for(&matching, "confirm", &slow, 1)
+        .await;
+    let placed = world.shop.place(&wish).await;
+    until("its payment is under way", async || {
+        world.judge.effect(placed.id, &StepName::PAY).await
+    })
+    .await;
+    assert_eq!(told(), 0);
+    assert_eq!(world.shop.cancel(&placed).await.status, 202);
+    until("its owner is told", async || (told() > 0).then_some(())).await;
+    let ended = world.shop.ended(&placed).await;
+    assert_eq!(
+        (ended.status(), ended.reason()),
+        ("cancelled", "customer_cancelled")
     );
     world.close().await;
 }

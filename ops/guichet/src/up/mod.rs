@@ -138,7 +138,7 @@ async fn work(
             }
         },
     };
-    let file = write_env(home, &urls)?;
+    let file = write_env(home, &urls, None)?;
     if up.exec {
         return exec::run(&up.command, &urls, stop).await;
     }
@@ -146,6 +146,7 @@ async fn work(
         let selling = async {
             let command = roles::Command { program, config };
             let places = roles::start(home, supervisor, narrator, &urls, command).await?;
+            write_env(home, &urls, Some(&places.psp))?;
             sell(up, places, narrator).await
         };
         let good = select! {
@@ -189,15 +190,19 @@ fn stopping(signal: Signal, narrator: Narrator) {
     narrator.say("up", &format!("{signal}: stopping"));
 }
 
-/// A file for shells that want to reach the servers. It holds passwords and is private.
-fn write_env(home: &Home, urls: &Urls) -> Result<PathBuf> {
+/// A file for shells that want to reach the servers, and the payment provider if there is one. It holds passwords
+/// and is private.
+fn write_env(home: &Home, urls: &Urls, provider: Option<&str>) -> Result<PathBuf> {
     let path = home.path("env");
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-    let text = format!(
+    let mut text = format!(
         "export {DATABASE_URL}={}\nexport {AMQP_URL}={}\n",
         quoted(&urls.database),
         quoted(&urls.amqp)
     );
+    for (name, value) in provider.iter().flat_map(|url| roles::provider(home, url)) {
+        text.push_str(&format!("export {name}={}\n", quoted(&value)));
+    }
     write_private(&path, &text).context("cannot write the servers' addresses")?;
     Ok(path)
 }

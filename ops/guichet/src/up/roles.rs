@@ -27,6 +27,7 @@ use crate::{
     output::{self, Format},
 };
 
+const PROVIDER_KEY: &str = "provider_key";
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A role drains for up to 15 s, a worker longer by its slowest effect.
 const STOP_WITHIN: Duration = Duration::from_secs(50);
@@ -171,6 +172,15 @@ impl Plan<'_> {
     }
 }
 
+/// What a command is told that speaks to the payment provider.
+pub(super) fn provider(home: &Home, url: &str) -> [(&'static str, String); 2] {
+    let key = home.secret_path(PROVIDER_KEY).display().to_string();
+    [
+        ("GUICHET_PAY_PROVIDER_URL", url.to_owned()),
+        ("GUICHET_PAY_SECRET_KEY_FILE", key),
+    ]
+}
+
 /// What the roles are told. What our own environment says already stays as it is.
 fn environment(
     home: &Home,
@@ -190,7 +200,7 @@ fn environment(
             home.secret_path("ticket_signing_key").into()
         }
     };
-    let provider_key = secret("provider_key", || format!("sk_test_{}", random_secret()))?;
+    let provider_key = secret(PROVIDER_KEY, || format!("sk_test_{}", random_secret()))?;
     let webhook_secret = secret("psp_webhook_secret", || {
         format!("whsec_{}", random_secret())
     })?;

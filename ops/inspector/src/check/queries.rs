@@ -377,5 +377,6 @@ pub(super) const APART: &str = "\
                       ELSE coalesce((e.output->>'captured_minor')::bigint, o.total_minor) END) AS minor
       FROM effects e JOIN steps st ON st.name = e.step
       WHERE e.saga_id = s.id AND e.step IN ('pay', 'capture') AND e.state IN (1, 2)) AS e ON true
-    WHERE s.state = 6 OR s.flags & 4 <> 0 OR s.state = 5 AND e.minor IS NOT NULL
+    WHERE s.state = 6 OR s.flags & 4 <> 0 OR s.state = 5 AND e.minor IS NOT NULL AND EXISTS (
+         SELECT FROM history h WHERE h.saga_id = s.id AND h.code = 'resolve')
        OR NOT s.ended AND s.flags & 1 <> 0 AND s.paused_at < now() - interval '1 hour' ORDER BY s.id";

@@ -60,8 +60,9 @@ fn ours(payments: &[&Payment], order: &Order, found: &mut Vec<Difference>) {
         let other = payment.amount_minor != order.total_minor
             || !payment.currency.eq_ignore_ascii_case(&order.currency)
             || (payment.captured_minor > 0 && payment.captured_minor != order.total_minor);
-        if other && payment.captured_minor > 0 {
-            found.push(payment.differs(Kind::AmountDiffers, payment.captured_minor));
+        // What was given back is settled, whatever it was.
+        if other && payment.net_minor() > 0 {
+            found.push(payment.differs(Kind::AmountDiffers, payment.net_minor()));
         }
     }
     if let Some(known) = order.intent.as_ref()

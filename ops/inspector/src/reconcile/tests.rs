@@ -77,6 +77,18 @@ proptest! {
     }
 
     #[test]
+    fn what_was_given_back_is_settled_whatever_it_was((order, mut payment) in good(), more in 1_i64..100) {
+        prop_assume!(payment.refunded_minor > 0);
+        payment.amount_minor += more;
+        payment.captured_minor += more;
+        payment.refunded_minor += more;
+        prop_assert_eq!(join(&[payment.clone()], &[order.clone()]), Vec::new());
+        payment.refunded_minor -= 1;
+        let found = join(&[payment], &[order]);
+        prop_assert!(found.iter().any(|it| it.kind == Kind::AmountDiffers && it.amount_minor == 1));
+    }
+
+    #[test]
     fn each_difference_is_found_by_its_name_and_nothing_of_another_order(
         good in prop::collection::vec(good(), 1..10),
         kind in prop::sample::select(&Kind::ALL[..]),
