@@ -3,6 +3,7 @@
 
 use crate::{
     fault::{self, Fault},
+    reach,
     results::Results,
     run::{Load, Outcome, Run},
     say,
@@ -10,7 +11,12 @@ use crate::{
     verdict::{self, Watch},
 };
 use anyhow::{Result, anyhow};
-use std::{cell::RefCell, collections::VecDeque, path::PathBuf, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, VecDeque},
+    path::PathBuf,
+    time::Instant,
+};
 
 /// Runs that are still to do, and what became of the others.
 pub(crate) struct Campaign {
@@ -121,5 +127,37 @@ impl Campaign {
         let root = std::env::temp_dir().join(format!("guichet-faults-{}", uuid::Uuid::now_v7()));
         say(&format!("    a new stage in {}", root.display()));
         Stage::build(&root, &self.binary, fault.setting).await
+    }
+}
+
+/// Whether all was met that has to be. A selection need not, and only tells what it did not; what cannot be
+/// fails both.
+pub(crate) fn met(reached: &BTreeSet<String>, whole: bool) -> bool {
+    let (missing, strange) = (reach::missing(reached), reach::strange(reached));
+    if !missing.is_empty() {
+        let mark = if whole { "FAILED" } else { "told" };
+        say(&format!("{mark} never met: {}", missing.join(", ")));
+    }
+    if !strange.is_empty() {
+        let strange = strange.join(", ");
+        say(&format!("FAILED met, and it cannot be: {strange}"));
+    }
+    strange.is_empty() && (missing.is_empty() || !whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_met_fails_the_whole_and_no_selection_and_what_cannot_be_both() {
+        let all: BTreeSet<String> = reach::missing(&BTreeSet::new()).into_iter().collect();
+        assert!(met(&all, true) && met(&all, false));
+        let mut less = all.clone();
+        assert!(less.remove("operator abandon"));
+        assert!(!met(&less, true) && met(&less, false));
+        let mut more = all;
+        more.insert("notify undo done".to_owned());
+        assert!(!met(&more, true) && !met(&more, false));
     }
 }

@@ -34,7 +34,6 @@ use results::Results;
 use run::Load;
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
     fs,
     io::Write,
     path::PathBuf,
@@ -171,7 +170,8 @@ async fn all(arguments: &Arguments) -> Result<bool> {
         well &= one?;
     }
     say(&format!("report: {}", arguments.report.display()));
-    well &= met(&campaign.results.reached()?, arguments);
+    let whole = arguments.only.is_empty() && !arguments.ci;
+    well &= campaign::met(&campaign.results.reached()?, whole);
     let watch = campaign.watch.borrow();
     if watch.left().is_none() {
         say(&format!(
@@ -181,22 +181,6 @@ async fn all(arguments: &Arguments) -> Result<bool> {
         well = false;
     }
     Ok(well)
-}
-
-/// Whether all was met that has to be. A selection need not, and only tells what it did not; what cannot be
-/// fails both.
-fn met(reached: &BTreeSet<String>, arguments: &Arguments) -> bool {
-    let whole = arguments.only.is_empty() && !arguments.ci;
-    let (missing, strange) = (reach::missing(reached), reach::strange(reached));
-    if !missing.is_empty() {
-        let mark = if whole { "FAILED" } else { "told" };
-        say(&format!("{mark} never met: {}", missing.join(", ")));
-    }
-    if !strange.is_empty() {
-        let strange = strange.join(", ");
-        say(&format!("FAILED met, and it cannot be: {strange}"));
-    }
-    strange.is_empty() && (missing.is_empty() || !whole)
 }
 
 fn chosen(arguments: &Arguments) -> Result<Vec<Fault>> {
