@@ -4,7 +4,7 @@ use contract::{OrderId, StepName};
 use engine::definitions::Definitions;
 use inspector::interventions::{Came, Done, Intervention, intervene, what_came};
 use saga::State;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::world::{
     Stands, Wish, World,
     catalogue::{DIVING, DIVING_A},
@@ -97,9 +97,11 @@ async fn a_refund_that_is_refused_waits_for_a_person_who_tries_again_and_then_re
     let retried = act(&world, order, Intervention::Retry, "ann").await;
     assert_eq!(came(&world, order, &retried).await, Came::Applied);
     stuck(&world, order).await;
-    let resolve = Intervention::Resolve(StepName::PAY);
-    let resolved = act(&world, order, resolve, "ann").await;
-    assert_eq!(came(&world, order, &resolved).await, Came::Applied);
+    let order_s = order.to_string();
+    let step = ["saga", "resolve", &order_s, "--step", "pay"];
+    let because = ["--as", "ann", "--reason", "paid back by bank transfer 7"];
+    let (code, said) = world.operator(&[&step[..], &because].concat()).await;
+    assert_eq!(code, Some(0), "{said}");
     let saga = world.judge.at_rest(order).await;
     assert_eq!(saga.instance.state, State::Compensated);
     let people: Vec<_> = saga
@@ -120,12 +122,19 @@ async fn a_refund_that_is_refused_waits_for_a_person_who_tries_again_and_then_re
 async fn two_people_give_up_what_cannot_be_undone_and_it_stays_visible() {
     let world = World::start().await;
     let order = disputed(&world).await;
-    act(&world, order, Intervention::RequestAbandon, "ann").await;
+    let order_s = order.to_string();
+    let abandon = ["saga", "abandon", &order_s, "--reason", "the bank is gone"];
+    let typed = async |more: &[&str]| world.operator(&[&abandon[..], more].concat()).await;
+    let (code, said) = typed(&["--as", "ann"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = typed(&["--as", "ann", "--approve"]).await;
+    assert_eq!(code, Some(4), "nobody is two people: {said}");
     let saga = world.judge.saga(order).await.instance;
     assert_eq!(saga.state, State::Compensating, "one person is not enough");
-    let approved = act(&world, order, Intervention::ApproveAbandon, "bob").await;
-    assert_eq!(approved.in_force, [StepName::PAY]);
-    assert_eq!(came(&world, order, &approved).await, Came::Applied);
+    let (code, said) = typed(&["--as", "bob", "--approve", "-o", "json"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let approved: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(approved["maybe_in_force"], json!(["pay"]), "{said}");
     let saga = world.judge.saga(order).await.instance;
     assert_eq!(saga.state, State::Abandoned);
     assert_eq!(saga.approver.as_deref(), Some("bob"));

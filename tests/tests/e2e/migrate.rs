@@ -1,12 +1,14 @@
 //! Orders in flight are moved to the second version by the operator's command, or are left where they are.
 
-use contract::StepName;
+use contract::{Outcome, StepKind, StepName};
 use inspector::review;
 use saga::State;
 use serde_json::{Value, json};
 use tests::world::{
     Placed, Shop, Wish, World,
-    catalogue::{DIVING_A, SWIMMING_A},
+    catalogue::{DIVING_A, DIVING_B, SWIMMING_A},
+    judge::times,
+    until,
 };
 
 const TO_SECOND: [&str; 6] = ["saga", "migrate", "--to", "order@2", "-o", "json"];
@@ -44,12 +46,32 @@ async fn what_has_not_come_to_its_payment_goes_on_by_the_other_version_and_the_r
         shop.place(&secure),
     );
     let asked = shop.until_status(&paying, "action_required").await;
+    // Its money is taken, and its tickets cannot be made for now.
+    let refuse = format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+           'BEGIN RAISE EXCEPTION ''refused''; END';
+         CREATE TRIGGER refuse BEFORE INSERT ON tickets FOR EACH ROW
+           WHEN (new.offer_id = '{}') EXECUTE FUNCTION refuse()",
+        DIVING_B.id
+    );
+    world.judge.execute(&refuse).await;
+    let paid = shop.place(&Wish::of(DIVING_B, 1)).await;
+    until("it is at its tickets", async || {
+        let issue = StepName::ISSUE;
+        let saga = world.judge.saga(paid.id).await;
+        (times(&saga, &issue, StepKind::Do, Outcome::Retry) > 0).then_some(())
+    })
+    .await;
 
     let dry = says(&world, &["--dry-run", "--ids"]).await;
     let (mut safe, stays) = (vec![bought.id, cancelled.id], paying.id);
     safe.sort_unstable();
     let sorted = json!([
         { "from": "order@1", "sorted": "safe", "reason": null, "sagas": 2, "ids": safe },
+        {
+            "from": "order@1", "sorted": "needs_mapping", "sagas": 1, "ids": [paid.id],
+            "reason": "pay was done, and otherwise than by the other version",
+        },
         {
             "from": "order@1", "sorted": "blocked", "sagas": 1, "ids": [stays],
             "reason": "pay has begun, and is done otherwise by the other version",
@@ -91,6 +113,7 @@ async fn what_has_not_come_to_its_payment_goes_on_by_the_other_version_and_the_r
         assert!(code == Some(0) && shown.contains(&person), "{shown}");
     }
 
+    world.judge.execute("DROP TRIGGER refuse ON tickets").await;
     assert_eq!(shop.cancel(&cancelled).await.status, 202);
     assert_eq!(shop.ended(&cancelled).await.reason(), "customer_cancelled");
     assert!(books(&world, &cancelled).await.is_empty());
@@ -104,6 +127,7 @@ async fn what_has_not_come_to_its_payment_goes_on_by_the_other_version_and_the_r
     for (placed, version, captured_by) in [
         (&bought, "order@2", Some(StepName::CAPTURE)),
         (&paying, "order@1", None),
+        (&paid, "order@1", None),
     ] {
         let ended = shop.ended(placed).await;
         assert_eq!(ended.status(), "confirmed");
