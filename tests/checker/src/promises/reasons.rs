@@ -188,9 +188,20 @@ impl<'a> World<'a> {
             "operator_ended" => people::ended(&self.evidence.books, order),
             "definition_withdrawn" => people::withdrawn(&self.evidence.books, saga.definition),
             "payment_unavailable" => self.evidence.excused.late,
+            "step_failed" => self.evidence.excused.late && self.stayed_unknown(saga),
             "deadline_exceeded" => self.evidence.excused.late && self.had_its_time(saga),
             _ => false,
         }
+    }
+
+    /// Whether it ended because it was asked in vain what had become of a step.
+    fn stayed_unknown(&self, saga: &Saga) -> bool {
+        const PROBE: i16 = 3;
+        const UNKNOWN: i16 = 4;
+        let books = &self.evidence.books;
+        let of_it = |moment: &&Moment| moment.saga_id == saga.id && moment.state == UNDOING;
+        let ended = books.history.iter().find(of_it);
+        ended.is_some_and(|moment| (moment.kind, moment.outcome) == (Some(PROBE), Some(UNKNOWN)))
     }
 
     /// Whether it was not ended for its deadline before it came.

@@ -291,7 +291,7 @@ fn before_a_person(evidence: &mut Evidence) {
 
 #[test]
 fn a_reason_that_is_explained_is_not_accused() {
-    let explained: [(&str, Wrong); 9] = [
+    let explained: [(&str, Wrong); 10] = [
         ("customer_cancelled", |e| e.journal[2] = cancelled(None)),
         ("review_rejected", |e| {
             e.books.audit[0] = rejected();
@@ -313,6 +313,11 @@ fn a_reason_that_is_explained_is_not_accused() {
             e.excused.late = true;
             e.books.sagas[1].updated_at_ms += 600_000;
         }),
+        // The fault lasted for longer than a step is asked about.
+        ("step_failed", |e| {
+            e.excused.late = true;
+            (e.books.history[2].kind, e.books.history[2].state) = (Some(3), 3);
+        }),
         // Of nobody whose wish is known.
         ("step_failed", |e| drop(e.journal.drain(..3))),
     ];
@@ -328,7 +333,7 @@ fn a_reason_that_is_explained_is_not_accused() {
 
 #[test]
 fn each_planted_violation_is_convicted_by_its_promise() {
-    let planted: [(&str, Wrong); 65] = [
+    let planted: [(&str, Wrong); 66] = [
         ("no-oversell", |e| e.books.stock[0].taken = 3),
         ("no-oversell", |e| e.books.stock[0].taken = 2),
         ("no-oversell", |e| e.books.stock.clear()),
@@ -430,6 +435,11 @@ fn each_planted_violation_is_convicted_by_its_promise() {
         // Reasons that nothing explains.
         ("prompt-end", |e| e.books.sagas[1].reason = None),
         ("prompt-end", |e| ended_for(e, "step_failed")),
+        ("prompt-end", |e| {
+            ended_for(e, "step_failed");
+            e.excused.late = true;
+            e.books.history[2].state = 3;
+        }),
         ("prompt-end", |e| ended_for(e, "undone")),
         ("prompt-end", |e| ended_for(e, "payment_unavailable")),
         ("prompt-end", |e| ended_for(e, "deadline_exceeded")),
