@@ -1,5 +1,6 @@
 //! The simulator over a real socket, as a client sees it.
 
+mod cards;
 mod errors;
 mod faults;
 mod idempotency;
