@@ -15,6 +15,8 @@ pub struct Planted {
     pub breaks: &'static [&'static str],
     /// The faults of its worlds; the seeds draw them if none are named.
     pub faults: &'static [Fault],
+    /// The version of its orders; they draw it if none is named.
+    pub version: Option<i16>,
 }
 
 /// How a bug was caught.
@@ -31,6 +33,21 @@ const fn alone(bug: &'static [Bug], breaks: &'static [&'static str]) -> Planted 
         bugs: bug,
         breaks,
         faults: &[],
+        version: None,
+    }
+}
+
+/// In worlds with these faults and no others.
+const fn among(
+    bugs: &'static [Bug],
+    breaks: &'static [&'static str],
+    faults: &'static [Fault],
+) -> Planted {
+    Planted {
+        bugs,
+        breaks,
+        faults,
+        version: None,
     }
 }
 
@@ -82,13 +99,18 @@ const ANSWERS_LOST_AND_LIES: &[Fault] = &[
     Fault::WorkerDies,
 ];
 
+/// Orders by `order@2` whose payment is captured without anybody hearing of it before they are undone; no request
+/// is on its way for longer, so nothing is captured after the undo of the capture.
+const CAPTURED_UNHEARD: Planted = Planted {
+    bugs: &[],
+    breaks: &[],
+    faults: &[Fault::AnswerLost, Fault::ProviderAway, Fault::ClockForward],
+    version: Some(2),
+};
+
 /// All of them.
 pub const ALL: &[Planted] = &[
-    Planted {
-        bugs: &[Bug::LedgerForgetsDone],
-        breaks: &["effects-once"],
-        faults: DUPLICATES,
-    },
+    among(&[Bug::LedgerForgetsDone], &["effects-once"], DUPLICATES),
     alone(&[Bug::LateDoNotFenced], &["honest-end"]),
     alone(&[Bug::UndoneRevived], &["honest-end"]),
     // It takes the last places twice, and the database refuses that.
@@ -99,12 +121,12 @@ pub const ALL: &[Planted] = &[
         &[Bug::CallBeforeClaim],
         &["honest-end", "money-iff-ticket", "prompt-end"],
     ),
-    Planted {
-        bugs: &[Bug::SecondIntentKept],
-        // Charged twice, or the one is charged and the other asked about, or undone.
-        breaks: &["money-iff-ticket", "prompt-end", "honest-end"],
-        faults: TWINS_WITH_KEYS_FORGOTTEN,
-    },
+    // Charged twice, or the one is charged and the other asked about, or undone.
+    among(
+        &[Bug::SecondIntentKept],
+        &["money-iff-ticket", "prompt-end", "honest-end"],
+        TWINS_WITH_KEYS_FORGOTTEN,
+    ),
     // An effect is in force of which the row that was written over knew, a paid and ended order is before its
     // payment again, or two send the same command.
     alone(
@@ -114,12 +136,13 @@ pub const ALL: &[Planted] = &[
             "unknown-is-a-result",
             "money-iff-ticket",
             "bounded-work",
+            "broker-is-transport",
         ],
     ),
     // A command is out that no row knows: it is decided once more, or its effect is never undone.
     alone(
         &[Bug::AmbiguousIsCommitted],
-        &["bounded-work", "honest-end"],
+        &["broker-is-transport", "bounded-work", "honest-end"],
     ),
     alone(&[Bug::LostShardKept], &["bounded-work"]),
     alone(&[Bug::StaleCausesResend], &["bounded-work"]),
@@ -131,11 +154,11 @@ pub const ALL: &[Planted] = &[
     ),
     alone(&[Bug::BitAtReply], &["honest-end"]),
     // The effect is there when it is given up, or comes late.
-    Planted {
-        bugs: &[Bug::UnknownIsFailure],
-        breaks: &["unknown-is-a-result", "honest-end"],
-        faults: ANSWERS_LOST_AND_LIES,
-    },
+    among(
+        &[Bug::UnknownIsFailure],
+        &["unknown-is-a-result", "honest-end"],
+        ANSWERS_LOST_AND_LIES,
+    ),
     alone(
         &[Bug::ExhaustedIsFailure],
         &["unknown-is-a-result", "honest-end"],
@@ -143,11 +166,11 @@ pub const ALL: &[Planted] = &[
     alone(&[Bug::ProbeSkipped], &["unknown-is-a-result"]),
     alone(&[Bug::UndoInOrder], &["every-end-undoes"]),
     alone(&[Bug::UndoStopsAtFailure], &["failed-undo-is-work"]),
-    Planted {
-        bugs: &[Bug::DeadlineKills],
-        breaks: &["honest-end"],
-        faults: &[Fault::ClockForward, Fault::ProviderOutage],
-    },
+    among(
+        &[Bug::DeadlineKills],
+        &["honest-end"],
+        &[Fault::ClockForward, Fault::ProviderOutage],
+    ),
     alone(&[Bug::NudgeBelieved], &["money-iff-ticket"]),
     // Its saga waits for what it was told already.
     alone(&[Bug::EarlyNudgeDropped], &["nothing-accepted-is-lost"]),
@@ -158,107 +181,103 @@ pub const ALL: &[Planted] = &[
         &[Bug::PauseLosesSignals],
         &["nothing-accepted-is-lost", "prompt-end"],
     ),
-    Planted {
-        bugs: &[Bug::PauseTakesTime],
-        breaks: &["prompt-end"],
-        faults: &[Fault::OperatorPauses],
-    },
-    Planted {
-        bugs: &[Bug::PauseComesAgain],
-        breaks: &["prompt-end"],
-        faults: STALE_OWNERS_AND_PAUSES,
-    },
+    among(
+        &[Bug::PauseTakesTime],
+        &["prompt-end"],
+        &[Fault::OperatorPauses],
+    ),
+    among(
+        &[Bug::PauseComesAgain],
+        &["prompt-end"],
+        STALE_OWNERS_AND_PAUSES,
+    ),
     alone(&[Bug::PausedIsSent], &["bounded-work"]),
-    Planted {
-        bugs: &[Bug::LostCaptureBelieved],
-        breaks: &["money-iff-ticket"],
-        faults: PROVIDER_OUT_OF_REACH,
-    },
+    among(
+        &[Bug::LostCaptureBelieved],
+        &["money-iff-ticket"],
+        PROVIDER_OUT_OF_REACH,
+    ),
     alone(&[Bug::RefusedCancelBelieved], &["honest-end"]),
+    // The undo of a capture that was made overlooks it, and so does the undo of its payment.
+    CAPTURED_UNHEARD.without(
+        &[Bug::CaptureUndoBlind, Bug::RefusedCancelBelieved],
+        &["honest-end"],
+    ),
     // An authorisation that nobody captures becomes tickets, or a saga is at a step that it does not have.
-    Planted {
-        bugs: &[Bug::UnsafeIsMigrated],
-        breaks: &["money-iff-ticket"],
-        faults: &[Fault::OperatorMigrates],
-    },
-    Planted {
-        bugs: &[Bug::WithdrawnGoesOn],
-        breaks: &["every-end-undoes"],
-        faults: &[Fault::DefinitionWithdrawn],
-    },
-    Planted {
-        bugs: &[Bug::SleeperForgotten],
-        breaks: &["prompt-end"],
-        faults: &[],
-    },
-    Planted {
-        bugs: &[Bug::DeadlineNotWarned],
-        breaks: &["prompt-end"],
-        faults: &[],
-    },
-    Planted {
-        bugs: &[Bug::BreakerIgnored],
-        breaks: &["bounded-work"],
-        faults: &[Fault::ProviderOutage],
-    },
-    Planted {
-        bugs: &[Bug::BreakerNeverTries],
-        breaks: &["prompt-end"],
-        faults: &[Fault::ProviderOutage],
-    },
+    among(
+        &[Bug::UnsafeIsMigrated],
+        &["money-iff-ticket"],
+        &[Fault::OperatorMigrates],
+    ),
+    among(
+        &[Bug::WithdrawnGoesOn],
+        &["every-end-undoes"],
+        &[Fault::DefinitionWithdrawn],
+    ),
+    alone(&[Bug::SleeperForgotten], &["prompt-end"]),
+    alone(&[Bug::DeadlineNotWarned], &["prompt-end"]),
+    among(
+        &[Bug::BreakerIgnored],
+        &["bounded-work"],
+        &[Fault::ProviderOutage],
+    ),
+    among(
+        &[Bug::BreakerNeverTries],
+        &["prompt-end"],
+        &[Fault::ProviderOutage],
+    ),
     // Cancelled for nothing, or its undo has failed for nothing.
-    Planted {
-        bugs: &[Bug::OutageTakesTime],
-        breaks: &["prompt-end"],
-        faults: &[Fault::BrokerAway],
-    },
-    Planted {
-        bugs: &[Bug::CorrectionRevivesDone, Bug::CorrectionForLateCommands],
-        breaks: &["effects-once"],
-        faults: TWO_CORRECT_ONE_ADDRESS,
-    },
-    Planted {
-        bugs: &[Bug::AcknowledgedUnanswered, Bug::NoResendWhenDue],
-        breaks: &["prompt-end"],
-        faults: ONLY_WORKERS_STOP,
-    },
+    among(
+        &[Bug::OutageTakesTime],
+        &["prompt-end"],
+        &[Fault::BrokerAway],
+    ),
+    among(
+        &[Bug::CorrectionRevivesDone, Bug::CorrectionForLateCommands],
+        &["effects-once"],
+        TWO_CORRECT_ONE_ADDRESS,
+    ),
+    among(
+        &[Bug::AcknowledgedUnanswered, Bug::NoResendWhenDue],
+        &["prompt-end"],
+        ONLY_WORKERS_STOP,
+    ),
 ];
 
 /// Protections that are harmless to lose alone in these worlds, because another one protects.
 pub const HARMLESS_ALONE: &[Planted] = &[
-    // What it overlooks the undo of the payment gives back: see `RefusedCancelBelieved`.
-    alone(&[Bug::CaptureUndoBlind], &[]),
-    Planted {
-        bugs: &[Bug::CorrectionRevivesDone],
-        breaks: &[],
-        faults: TWO_CORRECT_ONE_ADDRESS,
-    },
-    Planted {
-        bugs: &[Bug::CorrectionForLateCommands],
-        breaks: &[],
-        faults: TWO_CORRECT_ONE_ADDRESS,
-    },
-    Planted {
-        bugs: &[Bug::AcknowledgedUnanswered],
-        breaks: &[],
-        faults: ONLY_WORKERS_STOP,
-    },
-    Planted {
-        bugs: &[Bug::NoResendWhenDue],
-        breaks: &[],
-        faults: ONLY_WORKERS_STOP,
-    },
+    // What it overlooks the undo of the payment gives back. (`RefusedCancelBelieved` is not harmless alone: a bank
+    // that thinks refuses to be cancelled, too.)
+    CAPTURED_UNHEARD.without(&[Bug::CaptureUndoBlind], &[]),
+    among(&[Bug::CorrectionRevivesDone], &[], TWO_CORRECT_ONE_ADDRESS),
+    among(
+        &[Bug::CorrectionForLateCommands],
+        &[],
+        TWO_CORRECT_ONE_ADDRESS,
+    ),
+    among(&[Bug::AcknowledgedUnanswered], &[], ONLY_WORKERS_STOP),
+    among(&[Bug::NoResendWhenDue], &[], ONLY_WORKERS_STOP),
 ];
 
 impl Planted {
+    /// In these worlds, without these protections.
+    const fn without(self, bugs: &'static [Bug], breaks: &'static [&'static str]) -> Self {
+        Self {
+            bugs,
+            breaks,
+            ..self
+        }
+    }
+
     fn setting(&self, seed: u64, story: bool) -> Setting {
         let mix = (!self.faults.is_empty()).then(|| Mix::only(self.faults));
-        let (sagas, race) = (SAGAS, None);
+        let (sagas, race, version) = (SAGAS, None, self.version);
         Setting {
             seed,
             sagas,
             mix,
             race,
+            version,
             story,
         }
     }

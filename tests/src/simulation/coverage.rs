@@ -1,8 +1,8 @@
 //! What the worlds reached. What they never reached they prove nothing about.
 
-use super::{fault::Fault, orchestrator::CAPTURE, race::Racer};
-use contract::{Outcome, StepKind};
-use saga::{Action, Illegal, Input, Log, SignalKind, State};
+use super::{fault::Fault, orchestrator::CAPTURE, race::Racer, reach};
+use contract::StepKind;
+use saga::{Illegal, Input, Log, State};
 use std::collections::BTreeMap;
 
 /// How often what was reached.
@@ -21,41 +21,6 @@ pub struct Coverage {
     pub sagas: u64,
 }
 
-/// What a campaign has to reach: an input that changes a saga in a state.
-const MUST: &[(State, &str)] = &[
-    (State::Running, "do done"),
-    (State::Running, "do rejected"),
-    (State::Running, "do retry"),
-    (State::Running, "do unknown"),
-    (State::Running, "do waiting"),
-    (State::Running, "probe done"),
-    (State::Running, "probe rejected"),
-    (State::Running, "probe retry"),
-    (State::Running, "probe unknown"),
-    (State::Running, "probe waiting"),
-    (State::Running, "wake"),
-    (State::Running, "end"),
-    (State::Waiting, "decision"),
-    (State::Waiting, "nudge"),
-    (State::Waiting, "wake"),
-    (State::Waiting, "end"),
-    (State::Compensating, "undo done"),
-    (State::Compensating, "undo rejected"),
-    (State::Compensating, "undo retry"),
-    (State::Compensating, "wake"),
-    (State::Compensating, "act"),
-    (State::Compensating, "correct"),
-    (State::Running, "correct"),
-    (State::Running, "pause"),
-    (State::Running, "resume"),
-    (State::Waiting, "pause"),
-    (State::Waiting, "resume"),
-    (State::Compensating, "pause"),
-    (State::Compensating, "resume"),
-    (State::Running, "migrate"),
-    (State::Waiting, "migrate"),
-];
-
 /// What has to have become of captures.
 const MUST_CAPTURE: &[&str] = &[
     "do done",
@@ -65,20 +30,7 @@ const MUST_CAPTURE: &[&str] = &[
     "probe unknown",
     "undo done",
     "wake",
-    "end",
-];
-
-/// The reasons for which an input has to have been refused.
-const MUST_REFUSE: &[&str] = &[
-    "ended",
-    "stale",
-    "not due",
-    "signal early",
-    "signal late",
-    "pivot done",
-    "already ending",
-    "paused",
-    "other version",
+    "customer's end",
 ];
 
 /// What has to have happened besides.
@@ -95,8 +47,11 @@ const MUST_HAPPEN: &[&str] = &[
     "our own request is not told early",
 ];
 
-/// The ends that sagas of each version have to have come to.
-const MUST_END: &[&str] = &["completed", "compensated", "attention"];
+/// The ends that sagas of each version have to have come to; each other one those of any.
+const MUST_END: &[&str] = &["completed", "compensated", ATTENTION];
+
+/// It rests, and asks for a person.
+const ATTENTION: &str = "attention";
 
 impl Coverage {
     pub(super) fn fault(&mut self, fault: Fault) {
@@ -104,43 +59,8 @@ impl Coverage {
     }
 
     pub(super) fn applied(&mut self, before: State, input: &Input, log: &Log) {
-        let name = match input {
-            Input::Reply(reply) => {
-                let kind = log.cursor.map(|cursor| cursor.kind);
-                match (kind, reply.outcome) {
-                    (Some(StepKind::Do) | None, Outcome::Done) => "do done",
-                    (Some(StepKind::Do) | None, Outcome::Rejected) => "do rejected",
-                    (Some(StepKind::Do) | None, Outcome::Retry) => "do retry",
-                    (Some(StepKind::Do) | None, Outcome::Unknown) => "do unknown",
-                    (Some(StepKind::Do) | None, Outcome::Waiting) => "do waiting",
-                    (Some(StepKind::Probe), Outcome::Done) => "probe done",
-                    (Some(StepKind::Probe), Outcome::Rejected) => "probe rejected",
-                    (Some(StepKind::Probe), Outcome::Retry) => "probe retry",
-                    (Some(StepKind::Probe), Outcome::Unknown) => "probe unknown",
-                    (Some(StepKind::Probe), Outcome::Waiting) => "probe waiting",
-                    (Some(StepKind::Undo), Outcome::Done) => "undo done",
-                    (Some(StepKind::Undo), Outcome::Rejected) => "undo rejected",
-                    (Some(StepKind::Undo), Outcome::Retry) => "undo retry",
-                    (Some(StepKind::Undo), Outcome::Unknown) => "undo unknown",
-                    (Some(StepKind::Undo), Outcome::Waiting) => "undo waiting",
-                }
-            }
-            Input::Wake => "wake",
-            Input::Signal {
-                kind: SignalKind::Decision,
-                ..
-            } => "decision",
-            Input::Signal {
-                kind: SignalKind::Nudge,
-                ..
-            } => "nudge",
-            Input::End { .. } => "end",
-            Input::Act(Action::Pause { .. }) => "pause",
-            Input::Act(Action::Resume { .. }) => "resume",
-            Input::Act(Action::Correct { .. }) => "correct",
-            Input::Act(_) => "act",
-            Input::Migrate { .. } => "migrate",
-        };
+        let asked = log.cursor.map_or(StepKind::Do, |cursor| cursor.kind);
+        let name = reach::input(asked, input);
         let at = log.cursor.map(|cursor| usize::from(cursor.step));
         if at == Some(CAPTURE) {
             *self.captures.entry(name).or_default() += 1;
@@ -149,20 +69,7 @@ impl Coverage {
     }
 
     pub(super) fn refused(&mut self, why: Illegal) {
-        let name = match why {
-            Illegal::Ended => "ended",
-            Illegal::Stale => "stale",
-            Illegal::NotDue => "not due",
-            Illegal::SignalEarly => "signal early",
-            Illegal::SignalLate => "signal late",
-            Illegal::PivotDone => "pivot done",
-            Illegal::AlreadyEnding => "already ending",
-            Illegal::UnknownStep => "unknown step",
-            Illegal::Paused => "paused",
-            Illegal::NothingToDo => "nothing to do",
-            Illegal::OtherVersion => "other version",
-        };
-        *self.illegal.entry(name).or_default() += 1;
+        *self.illegal.entry(reach::refusal(why)).or_default() += 1;
     }
 
     pub(super) fn reached(&mut self, moment: &'static str) {
@@ -170,10 +77,9 @@ impl Coverage {
     }
 
     pub(super) fn ended(&mut self, saga: &saga::Instance) {
-        let name = if saga.state.is_end() {
-            saga.state.name()
-        } else {
-            "attention"
+        let name = match saga.state.is_end() {
+            true => saga.state.name(),
+            false => ATTENTION,
         };
         *self.ends.entry((name, saga.definition)).or_default() += 1;
     }
@@ -224,11 +130,12 @@ impl Coverage {
     /// What should have been reached and was not.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
-        let inputs = MUST.iter().filter(|key| !self.inputs.contains_key(key));
+        let inputs = reach::pairs().filter(|(state, input)| reach::exempt(*state, input).is_none());
+        let inputs = inputs.filter(|key| !self.inputs.contains_key(key));
         let inputs = inputs.map(|(state, input)| format!("{} x {input}", state.name()));
-        let refused = MUST_REFUSE
-            .iter()
-            .filter(|name| !self.illegal.contains_key(*name));
+        let refused = reach::REFUSALS.iter();
+        let refused = refused.filter(|name| !reach::REFUSALS_EXEMPT.contains(name));
+        let refused = refused.filter(|name| !self.illegal.contains_key(*name));
         let faults = Fault::ALL
             .iter()
             .filter(|fault| !self.faults.contains_key(fault));
@@ -237,6 +144,10 @@ impl Coverage {
             let ends = MUST_END.iter().map(move |name| (*name, version));
             ends.filter(|(name, version)| !self.ends.contains_key(&(*name, version.id)))
         });
+        let met = |state: State| self.ends.keys().any(|(name, _)| *name == state.name());
+        let never = State::ALL
+            .into_iter()
+            .filter(|state| state.is_end() && !met(*state));
         let captures = MUST_CAPTURE
             .iter()
             .filter(|name| !self.captures.contains_key(*name));
@@ -247,8 +158,24 @@ impl Coverage {
             .chain(refused.map(|name| format!("refused: {name}")))
             .chain(faults.map(|fault| format!("fault: {}", fault.name())))
             .chain(ends.map(|(name, version)| format!("end: {name} by {}", version.label())))
+            .chain(never.map(|state| format!("end: {}", state.name())))
             .chain(captures.map(|name| format!("capture x {name}")))
             .chain(moments.map(|name| (*name).to_owned()))
+            .collect()
+    }
+
+    /// What is said to be impossible, with a reason, and was reached.
+    #[must_use]
+    pub fn impossible(&self) -> Vec<String> {
+        let inputs = self.inputs.keys();
+        let inputs = inputs.filter_map(|(state, input)| {
+            let because = reach::exempt(*state, input)?;
+            Some(format!("{} x {input} ({because})", state.name()))
+        });
+        let refused = self.illegal.keys();
+        let refused = refused.filter(|name| reach::REFUSALS_EXEMPT.contains(name));
+        inputs
+            .chain(refused.map(|name| format!("refused: {name}")))
             .collect()
     }
 

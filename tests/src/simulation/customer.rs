@@ -109,6 +109,10 @@ pub(super) struct Order {
     pub(super) moved: bool,
     /// The buyer's address is none.
     pub(super) mail_refused: bool,
+    /// Until when the server that it is at takes no mail.
+    pub(super) mail_back_at: i64,
+    /// Two people have given it up.
+    pub(super) given_up: bool,
     /// Somebody has stopped its saga, and is to let it go on.
     pub(super) paused: bool,
     /// It is placed when nothing goes wrong any more, so it gets what its customer deserves.
@@ -149,6 +153,18 @@ impl Order {
         };
         let open = [Stand::New, Stand::Challenged, Stand::Thinking];
         payment.told && !open.contains(&payment.stand)
+    }
+
+    /// Somebody has its money given back at the provider, and sees that nothing more is taken.
+    pub(super) fn give_back_by_hand(&mut self) {
+        let total = self.view.total.amount_minor;
+        for payment in &mut self.payments {
+            payment.pending_minor = 0;
+            match payment.stand {
+                Stand::Captured => payment.refunded_minor = total,
+                _ => payment.turn(Stand::Cancelled),
+            }
+        }
     }
 
     /// How many tickets it is for.
@@ -242,12 +258,14 @@ impl Order {
             fraud,
             card,
             ends_at,
-            event_cancelled: rng.chance(500) || moves,
+            event_cancelled: rng.chance(1_000) || moves,
             refund_refused: rng.chance(mix.of(Fault::RefundRefused)),
             refund_pends: rng.chance(mix.of(Fault::RefundPends)),
             moves,
             moved: false,
             mail_refused: rng.chance(mix.of(Fault::AddressWrong)),
+            mail_back_at: placed_at,
+            given_up: false,
             paused: false,
             calm,
             unheard: false,

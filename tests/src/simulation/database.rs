@@ -28,8 +28,14 @@ pub(super) enum Told {
     Nudge(Cause),
     /// The customer ends the order.
     End,
-    /// An operator has it tried again, or says that it is dealt with.
-    Act,
+    /// An operator ends it.
+    OperatorEnds,
+    /// An operator has it tried again.
+    Retry,
+    /// An operator says that it is dealt with.
+    Resolve,
+    /// A second one agrees to give it up.
+    Abandon,
     /// An operator has corrected what the step is given.
     Correct,
     /// An operator stops it, by this row of the audit log.
@@ -47,8 +53,14 @@ impl Told {
         match self {
             Self::Decision => 1,
             Self::Nudge(_) => 2,
-            Self::End => 3,
-            Self::Act | Self::Correct | Self::Pause(_) | Self::Resume(_) | Self::Migrate(..) => 4,
+            Self::End | Self::OperatorEnds => 3,
+            Self::Retry
+            | Self::Resolve
+            | Self::Abandon
+            | Self::Correct
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Migrate(..) => 4,
         }
     }
 }

@@ -193,7 +193,7 @@ impl World {
             }
             Request::Take => Response::Taken(Ok(())),
             Request::GiveBack => Response::Given,
-            Request::Mail(_) if self.strikes(Fault::MailAway) => {
+            Request::Mail(_) if self.mail_is_away(order) => {
                 Response::Mail(Verdict::retry("mail_unavailable", "Later."))
             }
             Request::Mail(false) => {
@@ -204,6 +204,25 @@ impl World {
             _ => return self.ask_provider(w, id, order, request),
         };
         self.work_soon(w, Work::Hear(id, response));
+    }
+
+    /// Whether a buyer's mail server takes nothing: mostly for a moment, now and then for so long that a person
+    /// is asked.
+    fn mail_is_away(&mut self, order: usize) -> bool {
+        if self.now < self.orders[order].mail_back_at {
+            return true;
+        }
+        let strikes = self.strikes(Fault::MailAway);
+        if strikes && self.rng.chance(3_000) {
+            let ms = self.rng.range(900_000, 1_800_000);
+            tell!(
+                self,
+                Some(order),
+                "its buyer's mail server is away for {ms} ms"
+            );
+            self.orders[order].mail_back_at = self.now + ms;
+        }
+        strikes
     }
 
     fn ask_provider(&mut self, w: usize, id: u64, order: usize, request: Request) {

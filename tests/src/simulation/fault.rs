@@ -76,14 +76,14 @@ faults! {
     /// An authorisation ends before it is captured.
     AuthorisationEnds = "an authorisation ends", 400;
     /// It refuses to give money back, for good.
-    RefundRefused = "a refund is refused", 2500;
+    RefundRefused = "a refund is refused", 5000;
     /// It takes a refund as pending.
     RefundPends = "a refund is pending", 2500;
     /// It knows a payment by another id than the ledger.
     PaymentMoved = "a payment has another id", 1500;
     /// A buyer's address is none.
     AddressWrong = "an address is none", 1500;
-    /// A mail server is away.
+    /// A mail server is away, now and then that of a buyer for long.
     MailAway = "the mail server is away", 2000;
     /// An operator stops a saga for a while.
     OperatorPauses = "an operator pauses a saga", 1500;
@@ -91,6 +91,8 @@ faults! {
     WebhookLost = "the provider's event never comes", 1500;
     /// A customer ends his order.
     CustomerEnds = "a customer ends an order", 2500;
+    /// An operator ends an order.
+    OperatorEnds = "an operator ends an order", 2000;
     /// An operator moves a saga to the other version of its definition.
     OperatorMigrates = "an operator moves a saga to another version", 2500;
     /// A version of the definition is withdrawn.

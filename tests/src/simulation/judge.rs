@@ -374,9 +374,10 @@ impl Judge {
                 waits + i64::from(pauses) + 2 * i64::from(step.resend_ms)
             })
             .sum();
+        let mail = (truth.mail_back_at - now).max(0);
         // Held back, and once more should those that were let through not be heard of.
         let held_back = 2 * breaker::COOL_DOWN_MS;
-        self.due[order] = now + timer + LEASE_MS + TICKS_MS + SCAN_MS + held_back + steps;
+        self.due[order] = now + timer + LEASE_MS + TICKS_MS + SCAN_MS + held_back + steps + mail;
     }
 
     /// The next moment at which an order has to be at rest.
@@ -464,6 +465,7 @@ impl Judge {
                 }
                 State::Running if row.saga.pivot_done() => self.sold(order, row, truth),
                 State::Compensating => {}
+                State::Abandoned if truth.given_up => {}
                 _ => self.fail(
                     "nothing-accepted-is-lost",
                     order,

@@ -20,6 +20,7 @@ mod orchestrator;
 mod outside;
 mod provider;
 mod race;
+mod reach;
 pub mod rng;
 mod settling;
 mod watch;

@@ -9,7 +9,7 @@ use super::{
     judge::Why,
     world::{Event, World, tell},
 };
-use contract::{Command, SagaId, StepName};
+use contract::{Command, Refusal, SagaId, StepName};
 use engine::{Owner, definitions::Definitions, lease, shard_of, sleeps, withdrawal::Withdrawal};
 use saga::{Input, Instance, Plan, State};
 use serde_json::json;
@@ -399,8 +399,10 @@ impl World {
             let step = &STEP_NAMES[row.step];
             let says = match row.told {
                 Told::End => Some(json!({"reason": "customer_cancelled"})),
-                Told::Act if row.step == NOTIFY => Some(json!({"action": "resolve"})),
-                Told::Act => Some(json!({"action": "retry"})),
+                Told::OperatorEnds => Some(json!({"reason": Refusal::OperatorEnded.code()})),
+                Told::Retry => Some(json!({"action": "retry"})),
+                Told::Resolve => Some(json!({"action": "resolve"})),
+                Told::Abandon => Some(json!({"action": "abandon", "by": "bob"})),
                 Told::Correct => Some(json!({"action": "correct"})),
                 Told::Pause(audit) => Some(json!({"action": "pause", "audit": audit})),
                 Told::Resume(audit) => Some(json!({"action": "resume", "audit": audit})),
@@ -458,6 +460,9 @@ impl World {
 
 /// The last step of each version: its refusal is in the ledger, so trying again does not help.
 pub(super) const NOTIFY: usize = 4;
+
+/// Takes the money, or authorises it.
+pub(super) const PAY: usize = 2;
 
 /// Takes what was authorised.
 pub(super) const CAPTURE: usize = 5;

@@ -5,7 +5,7 @@ use super::{
     customer::{Card, Fraud, Order, Stand},
     database::{Review, SHARDS, Told, saga_id},
     fault::Fault,
-    orchestrator::NOTIFY,
+    orchestrator::{CAPTURE, NOTIFY, PAY},
     race::Racer,
     world::{BEGIN, Event, INCARNATION, World, tell},
 };
@@ -24,6 +24,9 @@ impl World {
         let other = if order.version == 1 { 2 } else { 1 };
         if self.db.withdrawn == Some(order.version) && self.rng.chance(7_000) {
             order.version = other;
+        }
+        if let Some(version) = self.version {
+            (order.version, order.moves) = (version, order.moves && version == 1);
         }
         if let Some(race) = self.race {
             order.calm = false; // its time may end first
@@ -59,6 +62,10 @@ impl World {
         if self.rng.chance(self.mix.of(Fault::OperatorMigrates)) {
             let after = self.rng.range(0, 20).pow(3);
             self.after(after, Event::Migrate(number));
+        }
+        if self.rng.chance(self.mix.of(Fault::OperatorEnds)) {
+            let after = self.rng.range(0, 30).pow(3);
+            self.after(after, Event::OperatorEnds(number));
         }
         self.orders.push(order);
         let seed = self.rng.any();
@@ -102,29 +109,65 @@ impl World {
         }
     }
 
-    /// Whoever is asked has it tried again, mostly when the reason for the failure is gone; or corrects what
-    /// the step was given, and may be wrong; or has told the customer himself. Now and then two act.
+    /// Whoever is asked corrects what the step was given, and may be wrong; or has it tried again, mostly when
+    /// the reason for the failure is gone; or has dealt with it himself; or gives it up, with somebody else. Now
+    /// and then two act.
     pub(super) fn operator(&mut self, order: usize) {
         self.operators -= 1;
         if self.rng.chance(7_000) {
             self.orders[order].refund_refused = false;
         }
-        let sold = self.db.orders[order].saga.pivot_done();
-        let step = if sold { NOTIFY } else { 2 };
+        let saga = &self.db.orders[order].saga;
+        let (sold, failed) = (saga.pivot_done(), saga.failed_undo);
+        let step = if sold { NOTIFY } else { PAY };
         let wrong = match sold {
             true => self.orders[order].mail_refused,
             false => self.orders[order].moved,
         };
+        // What is at the provider he can give back himself.
+        let is_failed = |step: &usize| failed.contains(*step as u8);
+        let of_money: Vec<usize> = [PAY, CAPTURE].into_iter().filter(is_failed).collect();
+        let others = failed.without(of_money.iter().map(|step| *step as u8).collect());
+        let only_money = !of_money.is_empty() && others.is_empty();
         if wrong && self.rng.chance(7_000) {
             self.correct(order, step);
             if self.rng.chance(8_000) {
                 let after = self.rng.range(5, 45);
                 self.after(after, Event::Correct(order, step));
             }
-        } else {
-            tell!(self, Some(order), "an operator acts");
-            self.tell_saga(order, Told::Act, step);
+            return self.expect(order);
         }
+        match self.rng.below(4) {
+            0..2 if sold => self.operator_acts(order, Told::Resolve, step),
+            0 if only_money => {
+                self.orders[order].give_back_by_hand();
+                for step in of_money {
+                    self.operator_acts(order, Told::Resolve, step);
+                }
+            }
+            1 if !failed.is_empty() => {
+                self.orders[order].given_up = true;
+                self.operator_acts(order, Told::Abandon, step);
+            }
+            _ => self.operator_acts(order, Told::Retry, step),
+        }
+        self.expect(order);
+    }
+
+    fn operator_acts(&mut self, order: usize, told: Told, step: usize) {
+        tell!(
+            self,
+            Some(order),
+            "an operator acts on step {step}: {told:?}"
+        );
+        self.tell_saga(order, told, step);
+    }
+
+    /// An operator ends it, whatever it is at.
+    pub(super) fn operator_ends(&mut self, order: usize) {
+        self.coverage.fault(Fault::OperatorEnds);
+        tell!(self, Some(order), "an operator ends it");
+        self.tell_saga(order, Told::OperatorEnds, 0);
         self.expect(order);
     }
 

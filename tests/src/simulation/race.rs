@@ -1,7 +1,11 @@
 //! Worlds of races: the success of a payment, or of its capture, against the end of the time that it has.
 //! Each order's succeeds within a few seconds of that moment, on either side.
 
-use super::{customer::Stand, database::OrderRow, world::World};
+use super::{
+    customer::{Order, Stand},
+    database::OrderRow,
+    world::World,
+};
 use contract::StepName;
 use engine::definitions::Definitions;
 use saga::{Definition, State};
@@ -107,22 +111,25 @@ impl World {
         let Some(race) = self.race else { return };
         for (order, row) in self.orders.iter().zip(&self.db.orders) {
             if order.races {
-                let end = end(row, order.payments.iter());
+                let end = end(row, order);
                 self.coverage.race(race.of, end);
             }
         }
     }
 }
 
-fn end<'a>(
-    row: &OrderRow,
-    mut payments: impl Iterator<Item = &'a super::customer::Payment>,
-) -> &'static str {
+/// How it ended; a person has to have a reason to be asked.
+fn end(row: &OrderRow, order: &Order) -> &'static str {
+    let mut payments = order.payments.iter();
     let charged = payments.any(|payment| payment.stand == Stand::Captured);
+    let refused = order.refund_refused || order.moves;
     match row.saga.state {
         _ if row.saga.pivot_done() => "tickets",
         State::Compensated if charged => "money back",
         State::Compensated => "never charged",
-        _ => "a person decides",
+        State::Abandoned if order.given_up => "two people give it up",
+        _ if row.saga.failed_undo.is_empty() => "nobody knows why",
+        _ if refused => "a person decides, for its undo is refused",
+        _ => "a person decides, for the time of its undo is over",
     }
 }

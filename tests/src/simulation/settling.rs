@@ -161,9 +161,11 @@ impl World {
             let (Some(before), true) = (before, moved.contains(&write.next.id)) else {
                 continue;
             };
+            let mut state = before.state;
             for one in &write.applied {
                 self.coverage
-                    .applied(before.state, &given[one.input].input, &one.log);
+                    .applied(state, &given[one.input].input, &one.log);
+                state = one.log.state;
                 tell!(
                     self,
                     Some(number),
@@ -287,7 +289,7 @@ impl World {
                 self.coverage
                     .reached("a nudge before a wait that does not come is settled");
             }
-            if row.told == Told::End {
+            if matches!(row.told, Told::End | Told::OperatorEnds) {
                 self.judge.end_settled(row.order, stored);
             }
             if matches!(settlement, saga::Settlement::Refused(_)) {
@@ -388,6 +390,10 @@ impl World {
                 command.attempt,
                 if *why == Why::Again { " (again)" } else { "" }
             );
+            let row = &self.db.orders[number].saga;
+            if let Some(definition) = self.definitions.get(row.definition) {
+                self.judge.can_be_rebuilt(number, row, definition, command);
+            }
             self.judge.sent(number, command.seq, *why);
         }
         self.publish_commands(commands.into_iter().map(|(command, _)| command).collect());

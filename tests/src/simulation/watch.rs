@@ -5,8 +5,9 @@ use super::{
     database::OrderRow,
     judge::Judge,
 };
-use contract::{Refusal, StepKind};
-use saga::{Input, Instance, State, Write};
+use contract::{Command, Refusal, StepKind};
+use saga::{Definition, Input, Instance, State, Write};
+use std::cmp::Ordering;
 
 /// So long after it was withdrawn every owner of its sagas knows: a lease, and some rounds.
 const HEARD_MS: i64 = 9_000 + 3 * 2_500;
@@ -42,6 +43,31 @@ impl Judge {
         if begins && next.reason.is_none() && !next.pivot_done() && now > heard {
             let what = format!("definition {definition} is withdrawn, and it begins another step");
             self.fail("every-end-undoes", order, what);
+        }
+    }
+
+    /// A command goes to the broker, which may lose it: its saga's row says which one it is.
+    pub(super) fn can_be_rebuilt(
+        &mut self,
+        order: usize,
+        row: &Instance,
+        definition: &Definition,
+        command: &Command,
+    ) {
+        let is_it = |send: saga::Send| {
+            let step = definition.step(send.step).map(|step| &step.name);
+            send.kind == command.kind
+                && send.attempt == command.attempt
+                && step == Some(&command.step)
+        };
+        let is_known = match command.seq.cmp(&row.seq) {
+            Ordering::Less => true, // the saga has gone on
+            Ordering::Equal => saga::current(definition, row).is_none_or(is_it),
+            Ordering::Greater => false,
+        };
+        if !is_known {
+            let what = format!("command {} is out, and its row knows it not", command.seq);
+            self.fail("broker-is-transport", order, what);
         }
     }
 

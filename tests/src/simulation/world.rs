@@ -55,6 +55,8 @@ pub(super) enum Event {
     Pause(usize),
     /// He lets it go on.
     Resume(usize),
+    /// Somebody of ours ends an order.
+    OperatorEnds(usize),
     /// Somebody moves an order's saga to the other version.
     Migrate(usize),
     /// A definition is withdrawn.
@@ -100,6 +102,8 @@ pub struct Setting {
     pub mix: Option<Mix>,
     /// What every payment races against, if anything.
     pub race: Option<Race>,
+    /// The version that every order runs by, if not the one that it draws.
+    pub version: Option<i16>,
     /// Whether to write the story down.
     pub story: bool,
 }
@@ -124,6 +128,7 @@ pub(super) struct World {
     pub(super) workers: [Worker; 2],
     pub(super) definitions: Definitions,
     pub(super) race: Option<Race>,
+    pub(super) version: Option<i16>,
     pub(super) judge: Judge,
     pub(super) coverage: Coverage,
     pub(super) healed: bool,
@@ -183,6 +188,7 @@ impl World {
             workers: [0, 1].map(|_| Worker::new()),
             definitions,
             race: setting.race,
+            version: setting.version,
             judge: Judge::default(),
             coverage: Coverage::default(),
             healed: calm,
@@ -353,6 +359,7 @@ impl World {
             Event::Correct(order, step) => self.correct(order, step),
             Event::Pause(order) => self.pause(order),
             Event::Resume(order) => self.resume(order),
+            Event::OperatorEnds(order) => self.operator_ends(order),
             Event::Migrate(order) => self.migrate(order),
             Event::Withdraw => self.withdraw(),
             Event::Arrive(queue, body) => self.arrive(queue, body),
