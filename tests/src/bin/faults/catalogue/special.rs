@@ -3,6 +3,8 @@
 use super::seen;
 use crate::{disk::fill, fault::Fault, run::Run, servers::postgres::CONNECTIONS, stage::Setting};
 use anyhow::{Context, Result, ensure};
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 
 const CLUSTER: Setting = Setting {
@@ -17,6 +19,9 @@ const SMALL: Setting = Setting {
     small_disks: true,
     ..Setting::USUAL
 };
+
+/// Until a role has looked at its database again: it is asked every 10 s, and with each new connection.
+const FINDS_OUT_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) const FAULTS: &[Fault] = &[
     Fault::new(
@@ -136,6 +141,22 @@ async fn standby_leads(run: &mut Run) -> Result<()> {
     run.stage.postgres = standby;
     // There is no other standby now: the next run needs another stage.
     run.stage.setting.standby = false;
+    // Another life of the database: each finds out and ends, and is started again as by a supervisor.
+    let deadline = Instant::now() + FINDS_OUT_WITHIN;
+    for role in &mut run.stage.roles {
+        if role.lines.database.is_none() {
+            continue;
+        }
+        while role.ended().is_none() {
+            ensure!(
+                Instant::now() < deadline,
+                "{} goes on in another life",
+                role.name
+            );
+            sleep(Duration::from_millis(50)).await;
+        }
+        role.start()?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 mod shop;
 pub(crate) mod wish;
 
+use shop::Again;
 pub(crate) use shop::Placed;
 pub(crate) use shop::Shop;
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
@@ -148,15 +149,19 @@ async fn buy(shop: &Shop, wish: &Wish) -> Option<Placed> {
     Some(placed)
 }
 
-/// Sends the order until it is answered for good.
+/// Sends the order until it is answered for good. Nobody goes while his order may have been taken: it would wait for
+/// him, and nothing would be at rest.
 async fn place(shop: &Shop, wish: &Wish, first: usize) -> Option<Placed> {
     let began = Instant::now();
     let mut gateway = first;
-    while began.elapsed() < shop.persists {
-        match shop.place(wish, gateway).await {
+    let mut goes_after = shop.persists;
+    while began.elapsed() < goes_after {
+        goes_after = match shop.place(wish, gateway).await {
             Ok(placed) => return placed,
-            Err(_unheard) => shop::pause(began).await,
-        }
+            Err(Again::NotTaken) => shop.persists,
+            Err(Again::Unknown) => shop.persists + shop.stays,
+        };
+        shop::pause(began).await;
         gateway += 1;
     }
     None

@@ -31,8 +31,14 @@ pub(crate) struct Placed {
     token: String,
 }
 
-/// Nobody answered, or asked to come back.
-pub(crate) struct Unheard;
+/// Why a customer sends his order again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It was not taken, and he was told so.
+    NotTaken,
+    /// Nobody answered, or nobody knew: it may have been taken.
+    Unknown,
+}
 
 /// The gateways as customers know them.
 pub(crate) struct Shop {
@@ -42,7 +48,7 @@ pub(crate) struct Shop {
     streaming: reqwest::Client,
     journal: Arc<Mutex<Vec<Entry>>>,
     /// How long a customer waits to be asked for authentication.
-    stays: Duration,
+    pub(super) stays: Duration,
     /// How long a customer tries to be heard.
     pub(super) persists: Duration,
 }
@@ -160,11 +166,7 @@ impl Shop {
     }
 
     /// Sends an order. It is accepted, or refused for good (none), or to be sent again.
-    pub(crate) async fn place(
-        &self,
-        wish: &Wish,
-        gateway: usize,
-    ) -> Result<Option<Placed>, Unheard> {
+    pub(crate) async fn place(&self, wish: &Wish, gateway: usize) -> Result<Option<Placed>, Again> {
         let key = wish.key.clone();
         let body = wish.body.to_string();
         self.note(What::Asked {
@@ -184,7 +186,7 @@ impl Shop {
         };
         let Ok((status, body)) = heard.await else {
             self.note(What::Unheard { key });
-            return Err(Unheard);
+            return Err(Again::Unknown);
         };
         let answer: Value = serde_json::from_str(&body).unwrap_or_default();
         let placed = (status == 202).then(|| {
@@ -196,6 +198,10 @@ impl Shop {
         });
         let placed = placed.flatten();
         let order = placed.as_ref().map(|placed| placed.id);
+        let not_taken = matches!(
+            answer["code"].as_str(),
+            Some("rate_limited" | "overloaded" | "payment_unavailable")
+        );
         self.note(What::Answered {
             key,
             status,
@@ -203,7 +209,8 @@ impl Shop {
             order,
         });
         match status {
-            429 | 500.. => Err(Unheard),
+            429 | 500.. if not_taken => Err(Again::NotTaken),
+            429 | 500.. => Err(Again::Unknown),
             _ => Ok(placed),
         }
     }
