@@ -71,11 +71,7 @@ fn payments_race_against_the_end_of_their_time() {
             let races = [Racer::Pay, Racer::Capture].map(|of| outcome.coverage.races(of));
             let by_people = |end: &&str| !ENDS.contains(end);
             let ends = races.iter().flat_map(|ends| ends.keys());
-            assert_eq!(
-                ends.copied().find(|end| by_people(&end)),
-                None,
-                "seed {seed}"
-            );
+            assert_eq!(ends.copied().find(by_people), None, "seed {seed}");
         }
         reached.add(&outcome.coverage);
     }

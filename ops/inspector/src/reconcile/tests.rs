@@ -82,7 +82,7 @@ proptest! {
         payment.amount_minor += more;
         payment.captured_minor += more;
         payment.refunded_minor += more;
-        prop_assert_eq!(join(&[payment.clone()], &[order.clone()]), Vec::new());
+        prop_assert_eq!(join(&[payment.clone()], std::slice::from_ref(&order)), Vec::new());
         payment.refunded_minor -= 1;
         let found = join(&[payment], &[order]);
         prop_assert!(found.iter().any(|it| it.kind == Kind::AmountDiffers && it.amount_minor == 1));

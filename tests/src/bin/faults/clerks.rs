@@ -107,7 +107,7 @@ async fn refund(desk: &Desk, order: Uuid, before: u32) -> Option<String> {
 /// What is done about a mail that nobody takes.
 async fn mail(desk: &Desk, journal: &Mutex<Vec<Entry>>, order: Uuid) -> Option<String> {
     let id = order.to_string();
-    if order.as_u128() % 3 == 0 {
+    if order.as_u128().is_multiple_of(3) {
         return desk
             .types(&["saga", "resolve", &id, "--step", "notify"], &ANN)
             .await;

@@ -162,9 +162,12 @@ fn what_people_did_and_the_log_has_is_not_accused() {
     }
 }
 
+/// Where it is planted, which promise convicts it, and how it is done.
+type Planted = (fn() -> Evidence, &'static str, Wrong);
+
 #[test]
 fn whatever_nobody_took_over_is_convicted() {
-    let planted: [(fn() -> Evidence, &str, Wrong); 27] = [
+    let planted: [Planted; 27] = [
         // Nobody did anything, somebody else's order was meant, another step, or nobody said why.
         (resolved, "honest-end", |e| drop(e.books.audit.pop())),
         (resolved, "money-iff-ticket", |e| drop(e.books.audit.pop())),
