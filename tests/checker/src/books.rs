@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// All that is judged of the database, of one instant.
@@ -29,6 +30,14 @@ pub struct Books {
     pub definitions: Vec<Definition>,
     /// The log of what people did.
     pub audit: Vec<Audit>,
+}
+
+impl Books {
+    /// By which definition each saga runs.
+    pub(crate) fn definition_by_saga(&self) -> BTreeMap<Uuid, i16> {
+        let sagas = self.sagas.iter();
+        sagas.map(|saga| (saga.id, saga.definition)).collect()
+    }
 }
 
 /// An order.

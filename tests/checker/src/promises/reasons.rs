@@ -82,11 +82,7 @@ fn refusals(
     found: &mut Found<'_>,
 ) {
     let books = &evidence.books;
-    let definition: BTreeMap<_, _> = books
-        .sagas
-        .iter()
-        .map(|saga| (saga.id, saga.definition))
-        .collect();
+    let definition = books.definition_by_saga();
     for moment in books
         .history
         .iter()

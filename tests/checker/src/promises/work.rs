@@ -13,11 +13,7 @@ const OPERATOR: i16 = 6;
 
 pub(super) fn bounded_work(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
-    let definition: BTreeMap<_, _> = books
-        .sagas
-        .iter()
-        .map(|saga| (saga.id, saga.definition))
-        .collect();
+    let definition = books.definition_by_saga();
     let times = all_times(&books.definitions);
     let mut again: BTreeMap<_, i32> = BTreeMap::new();
     for moment in &books.history {
