@@ -63,9 +63,9 @@ async fn write(pool: &Pool, client: &Client, signals: Vec<NewSignal>) -> Vec<Opt
             crash::at(Point::Gateway(Gateway::SignalAfterCommit));
             // Of what a step may wait for nobody has to be told who does not wait yet: its answer is on the way,
             // and its owner looks then. An end is in time only if it is told at once.
-            let step_s = |signal: &&NewSignal| matches!(signal.what, What::Nudge(..));
-            let step_s: HashSet<_> = signals.iter().filter(step_s).map(|one| one.id).collect();
-            let helps = |told: &Told| told.waits || !step_s.contains(&told.signal);
+            let is_nudge = |signal: &&NewSignal| matches!(signal.what, What::Nudge(..));
+            let nudges: HashSet<_> = signals.iter().filter(is_nudge).map(|one| one.id).collect();
+            let helps = |told: &Told| told.waits || !nudges.contains(&told.signal);
             client.nudge(told.iter().copied().filter(helps));
             let told: HashSet<_> = told.iter().map(|told| told.signal).collect();
             let is_new = |signal: &NewSignal| Some(told.contains(&signal.id));
