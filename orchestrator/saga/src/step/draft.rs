@@ -69,8 +69,10 @@ impl<'a> Draft<'a> {
         }
         let near = self.warn_of_deadline();
         if self.next.deadline_counts() && self.now.ms >= self.next.deadline {
-            // A pivot that is held back has no outcome to wait for, and may have none for hours.
-            if self.next.pivot_maybe() && !self.is_held_back(step, cursor) {
+            // A pivot between two tries, or held back, has no outcome to wait for: the next try would come
+            // after the deadline.
+            let undecided = cursor.outstanding || cursor.kind == StepKind::Probe;
+            if self.next.pivot_maybe() && undecided {
                 self.next
                     .reason
                     .get_or_insert_with(|| code(Refusal::DeadlineExceeded));
@@ -80,10 +82,8 @@ impl<'a> Draft<'a> {
             }
         }
         if !cursor.outstanding {
-            // Held back for longer than planned: that time was not the step's.
             let late = self.next.wake_at.map_or(0, |at| self.now.ms - at);
-            let late = if late >= LATE_MS { late } else { 0 };
-            self.next.budget_until = self.next.budget_until.map(|at| at.saturating_add(late));
+            self.give_back(late);
             self.command(step, cursor.kind, cursor.attempt, Budget::Running);
         } else if self.budget_passed() {
             self.exhausted(step, cursor, false);
@@ -91,6 +91,13 @@ impl<'a> Draft<'a> {
             self.resend(step, cursor);
         }
         Ok(near)
+    }
+
+    /// What was not out, and is tried so much later than it was due, was held back: that time was not the
+    /// step's.
+    pub(super) fn give_back(&mut self, late_ms: i64) {
+        let late_ms = if late_ms >= LATE_MS { late_ms } else { 0 };
+        self.next.budget_until = self.next.budget_until.map(|at| at.saturating_add(late_ms));
     }
 
     pub(super) fn signal(&mut self, number: u8, kind: SignalKind) -> Result<(), Illegal> {

@@ -41,13 +41,18 @@ impl Draft<'_> {
         self.next.deadline = later(self.next.deadline);
         self.next.budget_until = self.next.budget_until.map(later);
         self.next.waiting_since = self.next.waiting_since.map(later);
+        let due = self.next.wake_at.map(later);
         // One that was due when it was paused is due at once.
         let soonest = self.now.ms.saturating_add(1);
-        self.next.wake_at = self.next.wake_at.map(|at| later(at).max(soonest));
-        if let Some(cursor) = self.next.cursor.filter(|cursor| cursor.outstanding) {
-            // Its reply may have come during the pause, and was dropped.
-            let step = self.step_at(cursor)?;
-            self.await_answer(step, cursor.kind, cursor.attempt);
+        self.next.wake_at = due.map(|at| at.max(soonest));
+        match self.next.cursor {
+            Some(cursor) if cursor.outstanding => {
+                // Its reply may have come during the pause, and was dropped.
+                let step = self.step_at(cursor)?;
+                self.await_answer(step, cursor.kind, cursor.attempt);
+            }
+            // Held back since it was due, until it was paused: the next try cannot see that any more.
+            _ => self.give_back(due.map_or(0, |at| self.now.ms - at)),
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ fn closed_off(definition: &Definition, saga: &Instance, input: &Input, ms: i64) 
 }
 
 /// An order that comes to pay while that is away.
-fn held_back() -> (Definition, Instance) {
+pub(crate) fn held_back() -> (Definition, Instance) {
     let (definition, checking) = order_at(1);
     let done = reply(&checking, Outcome::Done, "");
     let held = closed_off(&definition, &checking, &done, T0);
@@ -109,6 +109,25 @@ fn a_capture_that_is_held_back_is_undone_at_the_deadline_and_not_tried_for_ever(
     let out = after(&definition, &out, &Input::Wake, late);
     assert_eq!(out.state, State::Running);
     assert_eq!(out.reason.as_deref(), Some("deadline_exceeded"));
+}
+
+/// The last answer was that it was not done: another try would be begun after the deadline.
+#[test]
+fn a_capture_between_two_tries_is_not_tried_after_the_deadline() {
+    let (definition, mut saga) = version_at(order::v2(), 4);
+    let late = saga.deadline;
+    saga = after(
+        &definition,
+        &saga,
+        &reply(&saga, Outcome::Retry, "busy"),
+        late - 1,
+    );
+    assert_eq!(saga.wake_at, Some(late), "no pause is longer");
+    let ended = step(&definition, &saga, &Input::Wake, now(late)).expect("due");
+    assert_eq!(ended.next.state, State::Compensating);
+    assert_eq!(ended.next.reason.as_deref(), Some("deadline_exceeded"));
+    let undo = ended.send.expect("undos are never held back");
+    assert_eq!((undo.step, undo.kind), (5, StepKind::Undo));
 }
 
 #[test]

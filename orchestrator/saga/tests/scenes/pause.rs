@@ -4,7 +4,8 @@ use super::{T0, after, end, now, order_at, reply};
 use contract::{Outcome, StepKind};
 use saga::{Action, Illegal, Input, Instance, SignalKind, State, Status, step};
 
-const HOUR: i64 = 3_600_000;
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
 
 fn pause(audit: i64) -> Input {
     Input::Act(Action::Pause { audit })
@@ -98,6 +99,19 @@ fn what_was_due_is_due_at_once() {
     assert_eq!(on.wake_at, Some(late + HOUR + 1));
     let over = after(&definition, &on, &Input::Wake, late + HOUR + 1);
     assert_eq!(over.reason.as_deref(), Some("review_expired"));
+}
+
+/// Neither the outage before a pause nor the pause is the step's time.
+#[test]
+fn what_was_held_back_before_it_was_paused_has_all_its_time() {
+    let (definition, held) = super::outage::held_back();
+    let late = T0 + 4 * MINUTE;
+    let paused = after(&definition, &held, &pause(1), late);
+    let on = after(&definition, &paused, &resume(2), late + HOUR);
+    let tried = step(&definition, &on, &Input::Wake, now(late + HOUR + 10)).expect("it is due");
+    assert_eq!(tried.send.expect("its command").attempt, 1);
+    let left = tried.next.budget_until.expect("pay has a budget") - (late + HOUR);
+    assert!((MINUTE - 2..=MINUTE + 10).contains(&left), "{left} ms");
 }
 
 /// An owner that stalled with a pause in hand finds that another one has applied it, and the resume.
