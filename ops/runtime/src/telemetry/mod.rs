@@ -32,7 +32,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             format: Format::Auto,
-            filter: "info".to_owned(),
+            // The bus tells what becomes of connections and of messages that come back; its library
+            // would write them out whole.
+            filter: "info,lapin=off".to_owned(),
         }
     }
 }
