@@ -64,6 +64,11 @@ database::statement! {
 }
 
 database::statement! {
+    struct ReadBefore { step: i16 => SmallInt } -> (BigInt,) =
+    "SELECT count(*) FROM sagas WHERE NOT ended AND state = 1 AND step < {step}"
+}
+
+database::statement! {
     struct ReadDone { step: String => Text } -> (BigInt,) =
     "SELECT count(*) FROM effects WHERE step = {step} AND state = 2"
 }
@@ -334,6 +339,17 @@ impl Judge {
             .await
             .expect(READABLE);
         live
+    }
+
+    /// How many running orders have not come to a step yet, by its number.
+    ///
+    /// # Panics
+    /// When the database does not answer.
+    pub async fn before(&self, step: u8) -> i64 {
+        let read = ReadBefore { step: step.into() };
+        let mut connection = self.connection().await;
+        let (before,): (i64,) = read.get_result(&mut connection).await.expect(READABLE);
+        before
     }
 
     /// How many orders' effects of a step are done.

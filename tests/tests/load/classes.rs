@@ -1,7 +1,7 @@
 //! Undo and probe have queues and permits of their own: what is begun is ended while new work waits, and
 //! how long that takes does not depend on how much new work there is.
 
-use crate::place;
+use crate::{alone, place};
 use contract::{Outcome, StepKind, StepName};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -113,6 +113,7 @@ async fn undo_in_a_flood_of(new: i64) -> Meanwhile {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn undos_do_not_wait_for_new_work_however_much_there_is() {
+    let _alone = alone().await;
     let few = undo_in_a_flood_of(FLOOD).await;
     let many = undo_in_a_flood_of(4 * FLOOD).await;
     // Every payment that could be begun was under way all the time.

@@ -7,6 +7,13 @@ mod deadline;
 use contract::OrderId;
 use tests::world::{Shop, Wish};
 
+/// One test at a time: each loads the machine as much as it should be, and what one demands would be taken from
+/// it by another.
+async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    ALONE.lock().await
+}
+
 /// Sends an order until it is accepted: a gateway that has too much to do says so.
 async fn place(shop: &Shop, wish: &Wish) -> OrderId {
     loop {
