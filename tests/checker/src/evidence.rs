@@ -22,6 +22,8 @@ pub struct Evidence {
     pub queues: BTreeMap<String, u64>,
     /// The queue of what nobody could read, and how much of that was put there on purpose.
     pub parked: Parked,
+    /// When the last fault began, in milliseconds since 1970.
+    pub broken_at_ms: i64,
     /// When the last fault ended, in milliseconds since 1970.
     pub healed_at_ms: i64,
     /// What the fault explains that nothing else would.

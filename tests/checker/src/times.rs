@@ -13,8 +13,17 @@ pub struct Times {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Step {
     resend_ms: i64,
-    /// Of `do`, `undo` and `probe`; none is without end.
-    budgets_ms: [Option<i64>; 3],
+    /// Of `do`, `undo` and `probe`.
+    policies: [Policy; 3],
+}
+
+/// How a command is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Policy {
+    initial_ms: i64,
+    max_ms: i64,
+    /// None is without end.
+    budget_ms: Option<i64>,
 }
 
 /// Reads a definition's body.
@@ -22,11 +31,15 @@ struct Step {
 pub fn times_of(body: &Value) -> Times {
     let steps = body["steps"].as_array().into_iter().flatten();
     let step = |step: &Value| {
-        let budget = |policy: &str| step[policy]["budget_ms"].as_i64();
+        let policy = |name: &str| Policy {
+            initial_ms: step[name]["initial_ms"].as_i64().unwrap_or_default(),
+            max_ms: step[name]["max_ms"].as_i64().unwrap_or_default(),
+            budget_ms: step[name]["budget_ms"].as_i64(),
+        };
         let number = i16::try_from(step["number"].as_i64()?).ok()?;
         let times = Step {
             resend_ms: step["resend_ms"].as_i64()?,
-            budgets_ms: ["do_policy", "undo_policy", "probe_policy"].map(budget),
+            policies: ["do_policy", "undo_policy", "probe_policy"].map(policy),
         };
         Some((number, times))
     };
@@ -45,7 +58,7 @@ impl Times {
         let step = self.steps.get(&step)?;
         let budget_ms = usize::try_from(kind - 1)
             .ok()
-            .and_then(|kind| *step.budgets_ms.get(kind)?)?;
+            .and_then(|kind| step.policies.get(kind)?.budget_ms)?;
         let mut pause_ms = step.resend_ms.max(1);
         let (mut spent_ms, mut times) = (pause_ms, 0);
         while spent_ms <= budget_ms {
@@ -62,13 +75,32 @@ impl Times {
         self.deadline_ms
     }
 
-    /// How long a saga takes at most without waiting for anybody: its deadline, the asking about the step
-    /// it is at, and the undos of all its steps.
+    /// How long a saga takes at most once everything is well, if it was on its way for so long while it was
+    /// not, and waits for nobody: the pause that it may be in then, and one command of each kind of each
+    /// step, each of which is answered before it would be sent again.
     #[must_use]
-    pub fn end_ms(&self) -> i64 {
-        let budget = |kind: usize| move |step: &Step| step.budgets_ms[kind].unwrap_or_default();
-        let asking = self.steps.values().map(budget(2)).max().unwrap_or_default();
-        let undoing: i64 = self.steps.values().map(budget(1)).sum();
-        self.deadline_ms + asking + undoing
+    pub fn prompt_ms(&self, unwell_ms: i64) -> i64 {
+        let commands = 3 * self.steps.values().map(|step| step.resend_ms).sum::<i64>();
+        let pauses = self.steps.values().map(|step| step.pause_ms(unwell_ms));
+        commands + pauses.max().unwrap_or_default()
+    }
+}
+
+impl Step {
+    /// The longest pause that it may be in after so much time in vain. Pauses double, so each is at most the time
+    /// since the first try and one more; of tries that were answered it is twice that, for up to half of each is
+    /// left out by chance. The provider of the fault runs asks nobody to come later.
+    fn pause_ms(&self, vain_ms: i64) -> i64 {
+        let of = |policy: &Policy| {
+            let unanswered = vain_ms + self.resend_ms;
+            let unanswered = policy
+                .budget_ms
+                .map_or(unanswered, |most| unanswered.min(most));
+            let answered = (2 * vain_ms + policy.initial_ms).min(policy.max_ms);
+            unanswered.max(answered)
+        };
+        let pauses = self.policies.iter().map(of);
+        let longest = pauses.max().unwrap_or_default();
+        if vain_ms > 0 { longest } else { 0 }
     }
 }

@@ -3,6 +3,7 @@
 
 mod pauses;
 mod people;
+mod prompt;
 
 use super::{PROMISES, judge};
 use crate::{
@@ -80,7 +81,7 @@ fn entry(number: u128, kind: &str) -> LedgerEntry {
 }
 
 fn policy(budget_ms: i64) -> serde_json::Value {
-    json!({ "budget_ms": budget_ms })
+    json!({ "initial_ms": 500, "max_ms": 10_000, "budget_ms": budget_ms })
 }
 
 fn definition() -> Definition {
@@ -255,6 +256,7 @@ fn sound() -> Evidence {
             queue: "parked".to_owned(),
             sent: 1,
         },
+        broken_at_ms: BORN_MS,
         healed_at_ms: BORN_MS,
         calm: None,
         excused: Excused::default(),
@@ -311,6 +313,7 @@ fn a_reason_that_is_explained_is_not_accused() {
         ("payment_unavailable", |e| e.excused.late = true),
         ("deadline_exceeded", |e| {
             e.excused.late = true;
+            e.healed_at_ms += 600_000;
             e.books.sagas[1].updated_at_ms += 600_000;
         }),
         // The fault lasted for longer than a step is asked about.
@@ -452,6 +455,7 @@ fn each_planted_violation_is_convicted_by_its_promise() {
             ended_for(e, "deadline_exceeded");
             e.excused.late = true;
             e.books.history[2].state = 3;
+            e.healed_at_ms += 700_000;
             e.books.sagas[1].updated_at_ms += 700_000;
         }),
         ("prompt-end", |e| ended_for(e, "review_rejected")),

@@ -75,27 +75,38 @@ pub(super) fn prompt_end(evidence: &Evidence, found: &mut Found<'_>) {
         }
     }
     for (saga, took) in ends(evidence) {
-        let most = times.get(&saga.definition).map(Times::end_ms);
+        let unwell_ms = match evidence.calm {
+            Some(_) => 0,
+            None => evidence.healed_at_ms - saga.born_at_ms().max(evidence.broken_at_ms),
+        };
+        let times = times.get(&saga.definition);
+        let most = times.map(|times| times.prompt_ms(unwell_ms.max(0)));
         if most.is_some_and(|most| took > most) {
             let detail =
-                format!("it ended {took} ms after everything was healed, at most {most:?}");
+                format!("it took {took} ms where nothing was wrong any more, at most {most:?}");
             found.that(format!("saga {}", saga.id), detail);
         }
     }
     reasons::explained(evidence, found);
 }
 
-/// Each saga that has ended, and the milliseconds that this took from its birth or the last fault's end,
-/// whichever came later, without those in which it waited for somebody outside, was paused, or waited for a
-/// person to deal with what was refused for good.
+/// Each saga that has ended, and the milliseconds that this took from its birth or the last fault's end, whichever
+/// came later, and where nothing was wrong at all from its birth; without those in which it waited for somebody
+/// outside, was paused, or waited for a person to deal with what was refused for good.
 pub fn ends(evidence: &Evidence) -> Vec<(&Saga, i64)> {
     let books = &evidence.books;
+    let healed_at_ms = match evidence.calm {
+        Some(_) => i64::MIN,
+        None => evidence.healed_at_ms,
+    };
     let mut waited: BTreeMap<_, i64> = BTreeMap::new();
-    let (mut since, mut paused) = (BTreeMap::new(), BTreeSet::new());
+    let mut since: BTreeMap<_, i64> = BTreeMap::new();
+    let mut paused = BTreeSet::new();
     let mut asking = BTreeSet::new();
     for moment in &books.history {
         if let Some(began) = since.remove(&moment.saga_id) {
-            *waited.entry(moment.saga_id).or_default() += moment.at_ms - began;
+            // One that was over before counts for nothing.
+            *waited.entry(moment.saga_id).or_default() += (moment.at_ms - began).max(0);
         }
         match moment.code.as_deref() {
             Some("pause") if moment.is_of_a_pause() => drop(paused.insert(moment.saga_id)),
@@ -109,13 +120,13 @@ pub fn ends(evidence: &Evidence) -> Vec<(&Saga, i64)> {
         }
         let waits = paused.contains(&moment.saga_id) || asking.contains(&moment.saga_id);
         if moment.state == 2 || waits {
-            since.insert(moment.saga_id, moment.at_ms.max(evidence.healed_at_ms));
+            since.insert(moment.saga_id, moment.at_ms.max(healed_at_ms));
         }
     }
     let ended = books.sagas.iter().filter(|saga| saga.ended());
     let took = ended.map(|saga| {
-        let from = saga.born_at_ms().max(evidence.healed_at_ms);
-        let waited = waited.get(&saga.id).copied().unwrap_or_default().max(0);
+        let from = saga.born_at_ms().max(healed_at_ms);
+        let waited = waited.get(&saga.id).copied().unwrap_or_default();
         (saga, saga.updated_at_ms - from - waited)
     });
     took.collect()

@@ -195,6 +195,7 @@ impl Run {
                 .mul_f64(0.15 + self.rng.range(0, 15) as f64 / 100.0),
         )
         .await;
+        let broken_at_ms = now_ms();
         (fault.inject)(self)
             .await
             .context("the fault cannot be brought about")?;
@@ -221,6 +222,7 @@ impl Run {
         clerks.abort();
         let shown = shown(&self.customers.shop, &placed).await;
         let evidence = Evidence {
+            broken_at_ms,
             healed_at_ms,
             shown,
             excused: Excused {
