@@ -4,6 +4,7 @@
 mod pauses;
 mod people;
 mod prompt;
+mod unknown;
 
 use super::{PROMISES, judge};
 use crate::{

@@ -4,7 +4,7 @@
 use super::{ABANDONED, Found, people};
 use crate::{
     Evidence,
-    books::{Definition, Moment, Saga},
+    books::{Books, Definition, Moment, Saga},
 };
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -13,6 +13,22 @@ const DO: Option<i16> = Some(1);
 const UNDO: Option<i16> = Some(2);
 const DONE: Option<i16> = Some(1);
 const REJECTED: Option<i16> = Some(2);
+const RETRY: Option<i16> = Some(3);
+const UNKNOWN: Option<i16> = Some(4);
+const PROBE: Option<i16> = Some(3);
+/// Inputs of a history: what a worker answered, and that its time has come.
+const REPLY: i16 = 2;
+const WAKE: i16 = 3;
+/// The reasons of an end that came from elsewhere than from a step. It may have waited for the outcome of what
+/// was under way, and is decided by it.
+const ENDINGS: [&str; 4] = [
+    "customer_cancelled",
+    "operator_ended",
+    "definition_withdrawn",
+    "deadline_exceeded",
+];
+/// Of what a step's tries were spent in vain.
+const STEP_FAILED: &str = "step_failed";
 
 /// The sagas that were undone, or given up with what could not be, with their histories.
 fn undone(evidence: &Evidence) -> Vec<(&Saga, Vec<&Moment>)> {
@@ -82,6 +98,7 @@ pub(super) fn every_end_undoes(evidence: &Evidence, found: &mut Found<'_>) {
 }
 
 pub(super) fn unknown_is_a_result(evidence: &Evidence, found: &mut Found<'_>) {
+    asked_about(evidence, found);
     for (saga, history) in undone(evidence) {
         for (number, name) in steps(&evidence.books.definitions, saga.definition) {
             let of_step =
@@ -104,6 +121,50 @@ pub(super) fn unknown_is_a_result(evidence: &Evidence, found: &mut Found<'_>) {
             }
         }
     }
+}
+
+/// Where it is not known what became of a step it is asked, before it is undone, tried again or taken for anything.
+/// A step of ours is asked by the same `do` once more, which its history also calls a probe.
+fn asked_about(evidence: &Evidence, found: &mut Found<'_>) {
+    let books = &evidence.books;
+    let sagas: BTreeMap<Uuid, &Saga> = books.sagas.iter().map(|saga| (saga.id, saga)).collect();
+    for moment in books.history.iter().filter(|moment| moment.kind == DO) {
+        let Some((saga, step)) = sagas.get(&moment.saga_id).zip(moment.step) else {
+            continue;
+        };
+        let reason = saga.reason.as_deref().unwrap_or_default();
+        let ended_from_elsewhere = ENDINGS.contains(&reason);
+        let is_undone = (moment.next_step, moment.next_kind) == (moment.step, UNDO);
+        let is_asked = (moment.next_step, moment.next_kind) == (moment.step, PROBE);
+        let spent = match moment.input {
+            // Nobody answered; a wait that is over and the saga's own deadline have reasons of their own.
+            WAKE => is_undone && reason == STEP_FAILED,
+            REPLY if moment.outcome == RETRY => is_undone && !ended_from_elsewhere,
+            REPLY if moment.outcome == UNKNOWN => {
+                let has_ended = is_undone && ended_from_elsewhere;
+                !has_ended && !is_asked && !is_retriable(books, saga.definition, step)
+            }
+            _ => false,
+        };
+        if spent {
+            let name = people::step_name(books, saga.definition, step).unwrap_or("a step");
+            let detail = format!(
+                "nobody asked what had become of {name}, at revision {}",
+                moment.rev
+            );
+            found.that(format!("saga {}", saga.id), detail);
+        }
+    }
+}
+
+/// Whether it comes after the pivot and is only ever tried again.
+fn is_retriable(books: &Books, definition: i16, number: i16) -> bool {
+    let definition = books.definitions.iter().find(|one| one.id == definition);
+    let steps = definition.and_then(|definition| definition.body["steps"].as_array());
+    let mut steps = steps.into_iter().flatten();
+    steps.any(|step| {
+        step["number"].as_i64() == Some(i64::from(number)) && step["class"] == "retriable"
+    })
 }
 
 pub(super) fn failed_undo_is_work(evidence: &Evidence, found: &mut Found<'_>) {
