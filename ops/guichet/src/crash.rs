@@ -5,7 +5,10 @@
 //! place; `GUICHET_CRASH_AT=list` prints the names of all places there are, one a line, and ends.
 
 use anyhow::anyhow;
-use contract::crash::{self, Gateway, Orchestrator, Point, Request, Work};
+use contract::{
+    StepKind,
+    crash::{self, Gateway, Orchestrator, Point, Request, Saga, Work},
+};
 use engine::definitions::Definitions;
 use std::collections::BTreeSet;
 use workers::pay::stripe::Operation;
@@ -46,10 +49,20 @@ fn places() -> BTreeSet<String> {
     let mut places = BTreeSet::new();
     let mut add = |point: Point<'_>| places.insert(point.to_string());
     let definitions = Definitions::ours();
-    for step in definitions.iter().flat_map(|definition| &definition.steps) {
-        for kind in step.kinds() {
-            for at in Work::ALL {
-                add(Point::Worker(&step.name, kind, *at));
+    for definition in definitions.iter() {
+        for (position, step) in definition.steps.iter().enumerate() {
+            for kind in step.kinds() {
+                for at in Work::ALL {
+                    add(Point::Worker(&step.name, kind, *at));
+                }
+                // The gateway decides the first command and publishes it.
+                let first = position == 0 && kind == StepKind::Do;
+                for at in Saga::ALL
+                    .iter()
+                    .filter(|at| !(first && at.is_of_the_command()))
+                {
+                    add(Point::Saga(&step.name, kind, *at));
+                }
             }
         }
     }
@@ -71,4 +84,35 @@ fn places() -> BTreeSet<String> {
         add(Point::Gateway(*at));
     }
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_and_kind_has_its_places_in_the_worker_and_in_the_orchestrator() {
+        let places = places();
+        let of = |start: &str| {
+            let of = places.iter().filter(|place| place.starts_with(start));
+            of.count()
+        };
+        let definitions = Definitions::ours();
+        for step in definitions.iter().flat_map(|definition| &definition.steps) {
+            for kind in step.kinds() {
+                let on_the_way = format!("{}.{}.", step.name, kind.name());
+                let name = format!("orchestrator.{on_the_way}");
+                // The gateway sends the first.
+                let expected = match on_the_way.as_str() {
+                    "reserve.do." => 5,
+                    _ => Saga::ALL.len(),
+                };
+                assert_eq!(of(&name), expected, "{name}");
+                let name = format!("worker.{on_the_way}");
+                assert_eq!(of(&name), Work::ALL.len(), "{name}");
+            }
+        }
+        assert!(places.contains("orchestrator.lease.acquired"));
+        assert!(places.contains("orchestrator.issue.undo.after_confirm"));
+    }
 }

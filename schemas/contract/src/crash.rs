@@ -5,8 +5,9 @@
 //! one place and which passing of it is to be the last thing that it does. It dies there as by
 //! `kill -9`: nothing is finished, flushed or told.
 //!
-//! The places of a worker are those of every step and kind of command, and the places around the
-//! provider those of every request: so a new step and a new request have theirs.
+//! The places of a worker, and those of the orchestrator on a command's way, are those of every step and
+//! kind of command, and the places around the provider those of every request: so a new step and a new
+//! request have theirs. A message is not yet received by the one where the other has just sent it.
 
 use crate::{Command, Reply, StepKind, StepName};
 use std::fmt;
@@ -21,7 +22,9 @@ pub enum Point<'a> {
     Worker(&'a StepName, StepKind, Work),
     /// Around a request of this name to the payment provider.
     Provider(&'static str, Request),
-    /// In the orchestrator.
+    /// In the orchestrator, on the way of a command of this step and kind and of its reply.
+    Saga(&'a StepName, StepKind, Saga),
+    /// In the orchestrator, elsewhere.
     Orchestrator(Orchestrator),
     /// In the gateway.
     Gateway(Gateway),
@@ -86,6 +89,46 @@ impl Reply {
     pub const fn at(&self, boundary: Work) -> Point<'_> {
         Point::Worker(&self.step, self.kind, boundary)
     }
+
+    /// This boundary on the way of its command through the orchestrator.
+    #[must_use]
+    pub const fn of_saga(&self, boundary: Saga) -> Point<'_> {
+        Point::Saga(&self.step, self.kind, boundary)
+    }
+}
+
+places! {
+    /// The boundaries on the way of a command and its reply through the orchestrator.
+    Saga {
+        /// The command is decided and about to be committed.
+        Decided "decided",
+        /// It is committed and about to be published.
+        BeforePublish "before_publish",
+        /// The broker has confirmed it.
+        AfterConfirm "after_confirm",
+        /// Its reply has come from the broker.
+        Received "received",
+        /// What the reply leads to is about to be committed.
+        BeforeCommit "before_commit",
+        /// It is committed.
+        AfterCommit "after_commit",
+        /// The reply is about to be acknowledged.
+        BeforeAck "before_ack",
+        /// It is acknowledged.
+        AfterAck "after_ack",
+    }
+}
+
+impl Saga {
+    /// Whether somebody else passes it for the first command of a saga: the gateway, which has places of
+    /// its own for that.
+    #[must_use]
+    pub const fn is_of_the_command(self) -> bool {
+        matches!(
+            self,
+            Self::Decided | Self::BeforePublish | Self::AfterConfirm
+        )
+    }
 }
 
 places! {
@@ -101,22 +144,8 @@ places! {
 }
 
 places! {
-    /// The boundaries of the orchestrator.
+    /// The boundaries of the orchestrator that are on the way of no command.
     Orchestrator {
-        /// Replies have come from the broker.
-        Received "received",
-        /// New states are about to be committed.
-        BeforeCommit "before_commit",
-        /// They are committed.
-        AfterCommit "after_commit",
-        /// The next commands are about to be published.
-        BeforePublish "before_publish",
-        /// The broker has confirmed them.
-        AfterConfirm "after_confirm",
-        /// The replies that led to them are about to be acknowledged.
-        BeforeAck "before_ack",
-        /// They are acknowledged.
-        AfterAck "after_ack",
         /// Shards are leased, and their sagas are not read.
         LeaseAcquired "lease.acquired",
         /// Their sagas are read, and their commands are not sent again.
@@ -155,6 +184,9 @@ impl fmt::Display for Point<'_> {
                 write!(f, "worker.{step}.{}.{}", kind.name(), at.name())
             }
             Self::Provider(request, at) => write!(f, "provider.{request}.{}", at.name()),
+            Self::Saga(step, kind, at) => {
+                write!(f, "orchestrator.{step}.{}.{}", kind.name(), at.name())
+            }
             Self::Orchestrator(at) => write!(f, "orchestrator.{}", at.name()),
             Self::Gateway(at) => write!(f, "gateway.{}", at.name()),
         }
@@ -163,7 +195,8 @@ impl fmt::Display for Point<'_> {
 
 #[cfg(feature = "crash-points")]
 mod armed {
-    use super::Point;
+    use super::{Point, Saga};
+    use crate::{StepKind, StepName};
     use std::sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -193,10 +226,31 @@ mod armed {
     pub fn each<'a>(points: impl IntoIterator<Item = Point<'a>>) {
         points.into_iter().for_each(at);
     }
+
+    /// Of which steps and kinds a batch is, kept for places that are passed when it is gone.
+    #[derive(Debug, Default)]
+    pub struct Trail(Vec<(StepName, StepKind)>);
+
+    impl Trail {
+        /// Of these.
+        pub fn of<'a>(batch: impl IntoIterator<Item = (&'a StepName, StepKind)>) -> Self {
+            let steps = batch.into_iter();
+            Self(steps.map(|(step, kind)| (step.clone(), kind)).collect())
+        }
+
+        /// Passes a place once for each.
+        pub fn pass(&self, at: Saga) {
+            each(
+                self.0
+                    .iter()
+                    .map(|(step, kind)| Point::Saga(step, *kind, at)),
+            );
+        }
+    }
 }
 
 #[cfg(feature = "crash-points")]
-pub use armed::{arm, at, each};
+pub use armed::{Trail, arm, at, each};
 
 /// Does nothing in a program that is built to be used.
 #[cfg(not(feature = "crash-points"))]
@@ -213,6 +267,24 @@ pub const fn at(_: Point<'_>) {}
 #[inline]
 pub fn each<'a>(_: impl IntoIterator<Item = Point<'a>>) {}
 
+/// Nothing is kept, in a program that is built to be used.
+#[cfg(not(feature = "crash-points"))]
+#[derive(Debug, Default)]
+pub struct Trail;
+
+#[cfg(not(feature = "crash-points"))]
+impl Trail {
+    /// Of a batch.
+    #[inline]
+    pub fn of<'a>(_: impl IntoIterator<Item = (&'a StepName, StepKind)>) -> Self {
+        Self
+    }
+
+    /// Nothing happens.
+    #[inline]
+    pub const fn pass(&self, _: Saga) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +296,7 @@ mod tests {
         let names = [
             name(Point::Worker(&pay, StepKind::Do, Work::AfterEffect)),
             name(Point::Provider("create", Request::Stored)),
+            name(Point::Saga(&pay, StepKind::Undo, Saga::AfterConfirm)),
             name(Point::Orchestrator(Orchestrator::SignalApplied)),
             name(Point::Gateway(Gateway::BeforeAnswer)),
         ];
@@ -232,6 +305,7 @@ mod tests {
             [
                 "worker.pay.do.after_effect",
                 "provider.create.id_stored",
+                "orchestrator.pay.undo.after_confirm",
                 "orchestrator.signal.applied",
                 "gateway.before_answer",
             ]

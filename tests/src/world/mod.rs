@@ -4,6 +4,7 @@
 //! [`World`] runs the roles as tasks of the test's process: quick to start, and any part can be left
 //! out. [`Processes`] runs those of the real binary, which can be killed.
 
+pub mod broker;
 pub mod catalogue;
 pub mod crashes;
 pub mod evidence;

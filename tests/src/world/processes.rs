@@ -267,6 +267,17 @@ impl Processes {
         text.lines().last().unwrap_or_default().to_owned()
     }
 
+    /// Whether a role has written this, ever.
+    ///
+    /// # Panics
+    /// When it was never started.
+    #[must_use]
+    pub fn has_said(&self, name: Name, text: &str) -> bool {
+        let path = self.ground.path(&format!("{}.log", name.as_str()));
+        let said = std::fs::read_to_string(path).expect("it was started");
+        said.contains(text)
+    }
+
     /// The mails that were sent, by the file transport: one file each.
     ///
     /// # Panics

@@ -77,9 +77,12 @@ async fn an_orchestrator_dies_anywhere() {
     each_of(
         1,
         &[
-            ("orchestrator.before_commit", 1),
-            ("orchestrator.after_commit", 2),
-            ("orchestrator.after_confirm", 1),
+            ("orchestrator.fraud-check.do.decided", 2),
+            ("orchestrator.pay.do.before_commit", 1),
+            ("orchestrator.issue.do.before_publish", 1),
+            ("orchestrator.pay.undo.after_confirm", 2),
+            ("orchestrator.reserve.undo.after_commit", 2),
+            ("orchestrator.notify.do.before_ack", 1),
             ("orchestrator.lease.acquired", 2),
             ("orchestrator.lease.loaded", 1),
             ("orchestrator.signal.applied", 1),

@@ -35,7 +35,7 @@ use crate::{
 use bus::{Acker, Bus, ReplyDelivery};
 use contract::{
     SagaId,
-    crash::{self, Orchestrator as At, Point},
+    crash::{self, Saga as At},
 };
 use database::{Clock, Pool};
 use publish::Publisher;
@@ -226,7 +226,8 @@ impl Orchestrator {
             given.extend(delivery.replies.into_iter().map(Given::reply));
             ackers.push(delivery.acker);
         }
-        crash::each(given.iter().map(|_| Point::Orchestrator(At::Received)));
+        let replies = given.iter().filter_map(|one| one.reply.as_ref());
+        crash::each(replies.map(|reply| reply.of_saga(At::Received)));
         (given, ackers, look)
     }
 

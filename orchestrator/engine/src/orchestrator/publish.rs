@@ -5,7 +5,7 @@ use crate::{Config, metrics::METRICS};
 use bus::{Acker, Bus};
 use contract::{
     Command, Event, SagaId,
-    crash::{self, Orchestrator as At, Point},
+    crash::{Saga as At, Trail},
 };
 use std::{
     collections::HashSet,
@@ -59,7 +59,15 @@ const REFUSED_MAX: usize = 100_000;
 pub(super) struct Outgoing {
     pub(super) commands: Vec<Command>,
     pub(super) events: Vec<Event>,
+    pub(super) taken: Taken,
+}
+
+/// The deliveries that a batch was taken from.
+#[derive(Default)]
+pub(super) struct Taken {
     pub(super) ackers: Vec<Acker>,
+    /// Of which replies they are.
+    pub(super) replies: Trail,
 }
 
 impl Publisher {
@@ -82,7 +90,9 @@ impl Publisher {
     /// Sends a batch. Order between batches does not matter: a saga's next command only follows
     /// from a reply to its last.
     pub(super) async fn send(&self, outgoing: Outgoing) {
-        if outgoing.commands.is_empty() && outgoing.events.is_empty() && outgoing.ackers.is_empty()
+        if outgoing.commands.is_empty()
+            && outgoing.events.is_empty()
+            && outgoing.taken.ackers.is_empty()
         {
             return;
         }
@@ -94,7 +104,7 @@ impl Publisher {
             let _permit = permit;
             bus.publish_events(outgoing.events);
             publish(&bus, &refused, outgoing.commands).await;
-            acknowledge(outgoing.ackers).await;
+            acknowledge(outgoing.taken).await;
         });
     }
 
@@ -122,25 +132,26 @@ impl Publisher {
     }
 }
 
-async fn acknowledge(ackers: Vec<Acker>) {
+async fn acknowledge(Taken { ackers, replies }: Taken) {
     if ackers.is_empty() {
         return;
     }
-    crash::at(Point::Orchestrator(At::BeforeAck));
+    replies.pass(At::BeforeAck);
     Acker::ack_all(ackers).await;
-    crash::at(Point::Orchestrator(At::AfterAck));
+    replies.pass(At::AfterAck);
 }
 
 async fn publish(bus: &Bus, refused: &Refused, commands: Vec<Command>) {
     if commands.is_empty() {
         return;
     }
-    crash::at(Point::Orchestrator(At::BeforePublish));
+    let trail = Trail::of(commands.iter().map(|one| (&one.step, one.kind)));
+    trail.pass(At::BeforePublish);
     let sagas: Vec<SagaId> = commands.iter().map(|command| command.saga_id).collect();
     let mut failed = 0_u64;
     let mut reason = None;
     let results = bus.publish_commands(commands).await;
-    crash::at(Point::Orchestrator(At::AfterConfirm));
+    trail.pass(At::AfterConfirm);
     refused.note(sagas.into_iter().zip(results.iter().map(Result::is_ok)));
     for result in results {
         if let Err(error) = result {

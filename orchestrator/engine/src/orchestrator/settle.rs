@@ -3,7 +3,7 @@
 use super::{
     Orchestrator, count_input,
     load::Found,
-    publish::Outgoing,
+    publish::{Outgoing, Taken},
     trouble::{self, Failed, Remedy},
 };
 use crate::{
@@ -20,7 +20,7 @@ use bus::{Acker, Parked};
 use chrono::DateTime;
 use contract::{
     Envelope, Event, MessageId, Reply, SagaId,
-    crash::{self, Orchestrator as At, Point},
+    crash::{self, Orchestrator as At, Point, Saga, Trail},
 };
 use diesel_async::RunQueryDsl;
 use saga::{
@@ -54,8 +54,10 @@ impl Orchestrator {
     /// acknowledges. While the database is away it waits; on shutdown it drops the batch, which the
     /// rows and the redelivered messages bring back.
     pub(super) async fn settle(&mut self, given: Vec<Given>, ackers: Vec<Acker>) {
+        let replies = given.iter().filter_map(|one| one.reply.as_ref());
+        let replies = Trail::of(replies.map(|reply| (&reply.step, reply.kind)));
         let mut outgoing = Outgoing {
-            ackers,
+            taken: Taken { ackers, replies },
             ..Outgoing::default()
         };
         let mut parts = self.parts_of(given).await;
@@ -75,12 +77,12 @@ impl Orchestrator {
                     // What is committed goes at once; the acknowledgements go with the last part, for one
                     // delivery may be in several.
                     let last = parts.is_empty() && !again;
-                    let ackers = match last {
-                        true => Vec::new(),
-                        false => std::mem::take(&mut outgoing.ackers),
+                    let taken = match last {
+                        true => Taken::default(),
+                        false => std::mem::take(&mut outgoing.taken),
                     };
                     self.publisher.send(std::mem::take(&mut outgoing)).await;
-                    outgoing.ackers = ackers;
+                    outgoing.taken = taken;
                     if again {
                         parts.push((conflicts, rereads + 1));
                     } else if !conflicts.is_empty() {
@@ -226,14 +228,25 @@ impl Orchestrator {
             .collect();
         let writes: Vec<&Write> = plan.writes.iter().collect();
         let mut connection = self.parts.pool.get().await?;
-        crash::at(Point::Orchestrator(At::BeforeCommit));
+        crash::each(self.decided(plan));
+        crash::each(taken_in(plan, given, Saga::BeforeCommit));
         let asked = Instant::now();
         let moved: Vec<(Uuid, i64)> = Advance::of(&writes, &notes).load(&mut connection).await?;
-        crash::at(Point::Orchestrator(At::AfterCommit));
+        crash::each(taken_in(plan, given, Saga::AfterCommit));
         if let Some((_, now_ms)) = moved.last() {
             self.clock.observe(asked, *now_ms);
         }
         Ok(moved.into_iter().map(|(id, _)| SagaId(id)).collect())
+    }
+
+    /// That a command is decided, for each that a plan sends.
+    fn decided<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = Point<'a>> {
+        plan.writes.iter().filter_map(|write| {
+            let send = write.send?;
+            let step = self.owner.definition(write.next.definition)?;
+            let step = step.step(send.step)?;
+            Some(Point::Saga(&step.name, send.kind, Saga::Decided))
+        })
     }
 
     /// What follows in memory and on the bus from a committed write.
@@ -405,6 +418,14 @@ impl Orchestrator {
             now_ms,
         })
     }
+}
+
+/// A boundary of each reply that a plan applies.
+fn taken_in<'a>(plan: &'a Plan, given: &'a [Given], at: Saga) -> impl Iterator<Item = Point<'a>> {
+    let settled = given.iter().zip(&plan.settlements);
+    settled
+        .filter(|(_, settlement)| **settlement == Settlement::Applied)
+        .filter_map(move |(one, _)| Some(one.reply.as_ref()?.of_saga(at)))
 }
 
 /// A breaker opened or closed.

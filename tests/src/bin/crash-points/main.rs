@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
-use tests::world::crashes::{Hit, Stage, places, versions_with};
+use tests::world::crashes::{Hit, Stage, broker, places, versions_with};
 use tokio::task::{LocalSet, spawn_local};
 
 /// Dies everywhere. Prints a line for each place and passing; fails when a promise is broken at one, or
@@ -25,6 +25,9 @@ struct Arguments {
     /// Only with orders of this version (1 or 2); none: of each version that comes by a place.
     #[arg(long)]
     order: Option<i16>,
+    /// Say where, and do nothing.
+    #[arg(long)]
+    list: bool,
     /// Write a page of the results here.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -68,7 +71,14 @@ async fn run() -> ExitCode {
         let only = &arguments.only;
         only.is_empty() || only.iter().any(|part| place.contains(part.as_str()))
     };
-    let places: Vec<String> = places().into_iter().filter(wanted).collect();
+    let known = places();
+    for part in &arguments.only {
+        if !known.iter().any(|place| place.contains(part.as_str())) {
+            say(&format!("FAILED  no place has {part} in its name"));
+            return ExitCode::FAILURE;
+        }
+    }
+    let places: Vec<String> = known.into_iter().filter(wanted).collect();
     let mut all = VecDeque::new();
     // A world serves one version: so those of one come together.
     for version in [1, 2] {
@@ -81,6 +91,14 @@ async fn run() -> ExitCode {
                 version,
             }));
         }
+    }
+    if arguments.list {
+        all.iter().for_each(|death| say(&death.to_string()));
+        return ExitCode::SUCCESS;
+    }
+    if broker().is_none() {
+        say("FAILED  unacknowledged messages are counted only where RabbitMQ runs on this machine");
+        return ExitCode::FAILURE;
     }
     let (begun, count) = (Instant::now(), all.len());
     let left: Deaths = Arc::new(Mutex::new(all));
@@ -95,8 +113,10 @@ async fn run() -> ExitCode {
             Err(_) => broken += 1,
         }
     }
-    let report = Report::of(ended);
-    let failed = report.failed() + broken;
+    // After a job that cannot go on: what was not tried is not well.
+    broken += count - ended.len();
+    let report = Report::of(ended, arguments.order, broken);
+    let failed = report.failed();
     say(&format!(
         "{count} deaths, {failed} failed, {:.0} s",
         begun.elapsed().as_secs_f64()

@@ -6,6 +6,10 @@ use std::{collections::BTreeMap, fmt::Write, process::Command, time::Duration};
 /// What became of all deaths.
 pub(crate) struct Report {
     ended: Vec<Ended>,
+    /// Only orders of this version were sold.
+    order: Option<i16>,
+    /// Worlds that were broken at their end, and deaths that nobody came to.
+    broken: usize,
 }
 
 /// The deaths at one place.
@@ -18,24 +22,33 @@ struct Line {
 
 impl Report {
     /// Of deaths in any order.
-    pub(crate) fn of(mut ended: Vec<Ended>) -> Self {
+    pub(crate) fn of(mut ended: Vec<Ended>, order: Option<i16>, broken: usize) -> Self {
         ended.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Self { ended }
+        Self {
+            ended,
+            order,
+            broken,
+        }
     }
 
     /// How many did not end well.
     pub(crate) fn failed(&self) -> usize {
-        self.ended.iter().filter(|(_, hit)| hit.is_err()).count()
+        self.broken + self.ended.iter().filter(|(_, hit)| hit.is_err()).count()
     }
 
     /// As Markdown.
     pub(crate) fn page(&self) -> String {
+        let versions = match self.order {
+            Some(only) => format!("of `order@{only}`"),
+            None => "of each version that comes by the place".to_owned(),
+        };
         let mut page = format!(
             "# Deaths at named places\n\n\
              Written by `./ops/faults crash-points --report` at commit `{}`. Each process has died as by `kill -9` at \
-             each place, once at the first and once at the second passing, with orders of every kind on their way and \
-             by every version of an order that comes by the place; it was started again, and each order was judged by \
-             its end, its tickets and the provider's books, and every promise by `tests/checker`, as in the fault runs. *At rest*: the longest time from the moment at which the \
+             each place, once at the first and once at the second passing, with orders {versions} of every kind on their \
+             way; where it did not die there, that counts as failed. It was started again, each order was judged by its \
+             end, its tickets and the provider's books, and every promise by `tests/checker`, as in the fault runs, \
+             with messages counted that nobody has acknowledged. *At rest*: the longest time from the moment at which the \
              process was ready again until the last order had ended. {} deaths, {} failed.\n\n\
              | place | deaths (version/passing) | failed | at rest |\n|---|---|---|---|\n",
             commit(),

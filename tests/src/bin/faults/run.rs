@@ -358,16 +358,16 @@ impl Run {
             resent += role.counted("guichet_saga_resends_total").await;
         }
         let topology = Topology::new(NAMESPACE);
-        let parked = topology.parked_queue();
+        // Every queue, those of replies and those that were left behind too.
+        let queues = self.stage.rabbitmq.tool();
+        let queues = queues.messages("", &topology.parked_queue()).await?;
         Ok(Evidence {
             mails: mails.collect(),
             journal: self.journal(),
             calm: calm.then_some(resent),
-            // Every queue, those of replies and those that were left behind too.
-            queues: self.stage.rabbitmq.messages(&parked).await?,
             ..collected(
                 &self.stage.database_url(),
-                self.stage.rabbitmq.connect().await?,
+                queues,
                 &topology,
                 &self.stage.provider,
                 self.stage.garbage,

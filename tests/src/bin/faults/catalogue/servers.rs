@@ -118,6 +118,7 @@ async fn broker_back(run: &mut Run) -> Result<()> {
 async fn memory(run: &mut Run, watermark: &str) -> Result<()> {
     run.stage
         .rabbitmq
+        .tool()
         .ctl(&["set_vm_memory_high_watermark", watermark])
         .await
         .map(drop)

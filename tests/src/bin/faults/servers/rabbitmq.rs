@@ -1,29 +1,23 @@
 //! A private RabbitMQ: one node, or several that are joined.
 
-use super::{
-    Child,
-    child::{Spec, command},
-    folder, user_of, write,
+use super::{Child, child::Spec, folder, user_of, write};
+use ::tests::world::{
+    broker::{Node, script},
+    free_port,
 };
-use ::tests::world::free_port;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use lapin::{Connection, ConnectionProperties};
 use nix::{sys::signal::Signal, unistd::User};
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Stdio,
     time::{Duration, Instant},
 };
 
-const DEBIAN: &str = "/usr/lib/rabbitmq/lib";
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// On a busy machine a start takes 20 s.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// How long messages that were worked on may take to be acknowledged.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// A node.
@@ -101,9 +95,9 @@ impl RabbitMq {
         for name in ["rabbitmq-2", "rabbitmq-3"] {
             let mut node = Self::new(root, name, self.epmd, self.password.clone())?;
             node.start().await?;
-            node.ctl(&["stop_app"]).await?;
-            node.ctl(&["join_cluster", &self.node()]).await?;
-            node.ctl(&["start_app"]).await?;
+            node.tool().ctl(&["stop_app"]).await?;
+            node.tool().ctl(&["join_cluster", &self.node()]).await?;
+            node.tool().ctl(&["start_app"]).await?;
             nodes.push(node);
         }
         Ok(nodes)
@@ -200,33 +194,11 @@ impl RabbitMq {
         Ok(files)
     }
 
-    /// Its own command-line tool.
-    pub(crate) async fn ctl(&self, arguments: &[&str]) -> Result<String> {
-        let mut whole = vec![script("rabbitmqctl")?, "-n".to_owned(), self.node()];
-        whole.extend(arguments.iter().map(|one| (*one).to_owned()));
-        let mut command = command(self.user.as_ref(), &whole);
-        command
-            .env_clear()
-            .envs(self.environment())
-            .current_dir(&self.dir)
-            .stdin(Stdio::null());
-        let output = tokio::process::Command::from(command).output().await?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "rabbitmqctl {arguments:?}: {said}");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// All messages of each queue, those too that somebody has got and not acknowledged, once they had time to be.
-    pub(crate) async fn messages(&self, parked: &str) -> Result<BTreeMap<String, u64>> {
-        let deadline = Instant::now() + ACKNOWLEDGED_WITHIN;
-        loop {
-            let list = ["list_queues", "--silent", "name", "messages"];
-            let queues = queues(&self.ctl(&list).await?)?;
-            let others = queues.iter().filter(|(name, _)| *name != parked);
-            if others.map(|(_, count)| count).sum::<u64>() == 0 || Instant::now() > deadline {
-                return Ok(queues);
-            }
-        }
+    /// Asks it by its own command-line tool.
+    pub(crate) fn tool(&self) -> Node {
+        let user = self.user.as_ref();
+        let user = user.map(|user| (user.uid.as_raw(), user.gid.as_raw()));
+        Node::new(&self.node(), self.environment(), &self.dir, user)
     }
 
     fn environment(&self) -> Vec<(String, String)> {
@@ -259,18 +231,6 @@ impl RabbitMq {
     }
 }
 
-/// What the tool lists: on each line a name and a number.
-fn queues(listed: &str) -> Result<BTreeMap<String, u64>> {
-    let lines = listed.lines().filter(|line| !line.trim().is_empty());
-    let queue = |line: &str| {
-        let (name, count) = line.rsplit_once('\t').context("a name and a number")?;
-        Ok::<_, anyhow::Error>((name.to_owned(), count.trim().parse()?))
-    };
-    lines
-        .map(|line| queue(line).with_context(|| format!("rabbitmqctl says {line}")))
-        .collect()
-}
-
 /// How many files are below a folder.
 fn files(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -279,33 +239,4 @@ fn files(folder: &Path) -> usize {
         _ => 1,
     });
     count.sum()
-}
-
-/// A script of the newest release.
-fn script(name: &str) -> Result<String> {
-    let releases = fs::read_dir(DEBIAN).context("RabbitMQ is not installed")?;
-    let releases = releases
-        .flatten()
-        .map(|entry| entry.path().join("sbin").join(name));
-    let newest = releases.filter(|path| path.exists()).max();
-    Ok(newest
-        .context("RabbitMQ is not installed")?
-        .display()
-        .to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_tool_lists_is_read_and_nothing_else_is_taken_for_empty() {
-        let read = queues("a.b c\t0\nd\t12\n").expect("a list");
-        let expected = [("a.b c".to_owned(), 0), ("d".to_owned(), 12)];
-        assert_eq!(read, expected.into());
-        assert_eq!(queues("").expect("no queue"), BTreeMap::new());
-        for strange in ["a", "a\tmany", "Error: nothing"] {
-            assert!(queues(strange).is_err(), "{strange}");
-        }
-    }
 }
