@@ -15,6 +15,7 @@ use desk::{Desk, FAULTS, Fault};
 use futures_util::future::join_all;
 use serde_json::json;
 use tests::{eventually::eventually, orders::Order, provider::Balance};
+use workers::pay;
 
 const CAPTURED: Balance = Balance {
     captures: 1,
@@ -65,6 +66,30 @@ async fn two_workers_at_once_capture_once() {
         assert_eq!(desk.balance(order).await, CAPTURED);
     }))
     .await;
+}
+
+/// A provider stores its failures with their keys, and there are only so many of an effect. What it failed is paid once
+/// it is well again, and is not taken for a provider that still fails.
+#[tokio::test]
+async fn a_provider_that_failed_more_often_than_an_effect_has_keys_is_paid_once_it_is_well() {
+    let desk = Desk::open().await;
+    for operation in ["create", "confirm"] {
+        let order = desk.order("pm_card_visa").await;
+        let failures = pay::stripe::GENERATIONS_MAX + 3;
+        desk.provider
+            .plan_for(&json!({}), operation, &json!("500"), failures)
+            .await;
+        for _ in 0..failures {
+            let reply = desk.ask(&order, StepKind::Do).await;
+            assert_eq!(reply.outcome, Outcome::Retry, "{operation}: {reply:?}");
+            let code = reply.error.expect("a reason").code;
+            assert_eq!(code, "provider_failed", "{operation}: it does fail");
+        }
+        assert_eq!(desk.provider.plans_left().await, 0, "{operation}");
+        let reply = desk.ask(&order, StepKind::Do).await;
+        assert_eq!(reply.outcome, Outcome::Done, "{operation}: {reply:?}");
+        assert_eq!(desk.balance(&order).await, CAPTURED);
+    }
 }
 
 #[tokio::test]

@@ -66,7 +66,13 @@ impl<P: Provider + Sync> Flow<'_, P> {
         }
         let key = attempt_key(&self.claim.command);
         let minor = self.payment.total.amount_minor;
-        let seen = match self.provider.capture(&key, &id, minor).await {
+        let asked = self.provider.capture(&key, &id, minor).await;
+        // A command that comes once more may hear what was stored with its key; the next has another.
+        let why = match asked {
+            Err(Classified::Spent) => Classified::Spent,
+            _ => Classified::Ambiguous,
+        };
+        let seen = match asked {
             Ok(intent) => intent,
             Err(Classified::Ambiguous) if planted(Bug::LostCaptureBelieved) => {
                 return Ok(Verdict::done());
@@ -76,6 +82,7 @@ impl<P: Provider + Sync> Flow<'_, P> {
             Err(
                 Classified::OtherState(None)
                 | Classified::Ambiguous
+                | Classified::Spent
                 | Classified::Declined(_)
                 | Classified::Invalid { .. },
             ) => match self.provider.retrieve(&id).await {
@@ -88,7 +95,7 @@ impl<P: Provider + Sync> Flow<'_, P> {
         Ok(match self.stand(&seen) {
             Stand::Captured(output) => Verdict::Done(Some(output)),
             // Not captured, or not yet: the next attempt captures the same intent.
-            Stand::Authorised => retry(&Classified::Ambiguous),
+            Stand::Authorised => retry(&why),
             Stand::Ended => Verdict::refused(Refusal::PaymentUnavailable),
             Stand::NotYet => not_yet(),
             Stand::Strange(code) => self.strange(&id, code),

@@ -302,11 +302,14 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
             receipt_email: &self.order.email,
             capture_method: capture_method(&self.claim.command)?,
         };
-        let intent = match self
-            .provider
-            .create(&self.claim.command.effect_key, &new)
-            .await
-        {
+        let effect_key = &self.claim.command.effect_key;
+        let made = match self.provider.create(effect_key, &new).await {
+            // Its keys give nothing but failures of an outage that may be over: without another one the order
+            // would never be paid, and be taken for a sign that the provider is still away.
+            Err(Classified::Spent) => self.provider.create(&self.attempt_key(), &new).await,
+            made => made,
+        };
+        let intent = match made {
             Ok(intent) => intent,
             Err(Classified::Declined(refusal)) => {
                 return self.refuse_without_intent(refusal, ids).await;
@@ -347,9 +350,14 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
     }
 
     async fn confirm(&self, id: &IntentId) -> Result<Step, Error> {
+        let (provider, back) = (self.provider, self.return_url);
         let effect_key = &self.claim.command.effect_key;
-        let confirming = self.provider.confirm(effect_key, id, self.return_url);
-        Ok(match confirming.await {
+        let told = match provider.confirm(effect_key, id, back).await {
+            // As in `create`.
+            Err(Classified::Spent) => provider.confirm(&self.attempt_key(), id, back).await,
+            told => told,
+        };
+        Ok(match told {
             Ok(intent) => Step::Look(Box::new(intent)),
             Err(Classified::Declined(refusal) | Classified::Invalid { refusal, .. }) => {
                 self.refuse(id, Verdict::refused(refusal)).await?
@@ -360,19 +368,20 @@ impl<P: Provider + Sync, L: Limits + Sync> Flow<'_, P, L> {
                 Step::Look(intent)
             }
             // Not what happened, but what is: read it.
-            Err(Classified::OtherState(_) | Classified::Ambiguous) => self.look_again(id).await,
+            Err(Classified::OtherState(_) | Classified::Ambiguous) => {
+                self.look_again(id, &Classified::Ambiguous).await
+            }
+            Err(Classified::Spent) => self.look_again(id, &Classified::Spent).await,
             Err(Classified::Missing) => Step::End(missing(self.order.id, id)),
             Err(other) => Step::End(retry(&other)),
         })
     }
 
-    /// After a confirmation whose answer was lost.
-    async fn look_again(&self, id: &IntentId) -> Step {
+    /// After a confirmation that told nothing, for this reason.
+    async fn look_again(&self, id: &IntentId, why: &Classified) -> Step {
         match self.provider.retrieve(id).await {
             // Not confirmed, or not yet: the next attempt confirms the same intent.
-            Ok(intent) if intent.status == Status::RequiresConfirmation => {
-                Step::End(retry(&Classified::Ambiguous))
-            }
+            Ok(intent) if intent.status == Status::RequiresConfirmation => Step::End(retry(why)),
             Ok(intent) => Step::Look(Box::new(intent)),
             // Not `unknown`, after which only a probe may follow: a provider that is down for a
             // moment would cost every order it was about to charge. The next attempt begins by

@@ -97,6 +97,11 @@ pub(crate) fn retry(error: &Classified) -> Verdict {
             "provider_unreachable",
             "The payment provider cannot be reached.",
         ),
+        // Of this payment alone: it says nothing about the provider, which may be well again.
+        Classified::Spent => (
+            "payment_stuck",
+            "The payment provider repeats an old failure of this payment.",
+        ),
         _ => ("provider_failed", "The payment provider failed."),
     };
     match error {

@@ -109,6 +109,10 @@ pub enum Classified {
     /// The provider was not reached; nothing was done.
     #[error("the provider cannot be reached")]
     NotSent,
+    /// Every key that was tried gives nothing but an old failure any more. The provider may be well: this is about
+    /// one request, and another key is needed.
+    #[error("the provider repeats what it stored with the key")]
+    Spent,
     /// It may have been done, or may still be.
     #[error("it is not known whether the provider did it")]
     Ambiguous,
@@ -129,6 +133,7 @@ impl Classified {
             Self::InProgress => "in_progress",
             Self::Credentials => "credentials",
             Self::NotSent => "not_sent",
+            Self::Spent => "spent",
             Self::Ambiguous => "ambiguous",
         }
     }

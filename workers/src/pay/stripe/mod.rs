@@ -3,7 +3,7 @@
 //! Each POST bears an `Idempotency-Key` made of the effect key, the operation and a generation. The
 //! provider keeps the answer of a key for a day and gives it again, *a stored 500 too*; such a
 //! replay (it says so in `Idempotent-Replayed`) is got past with the next generation, at once, with
-//! at most [`GENERATIONS_MAX`] of them. The keys only spare work: that a payment is captured at most
+//! at most [`GENERATIONS_MAX`] of them; then the answer is [`Classified::Spent`]. The keys only spare work: that a payment is captured at most
 //! once follows from one intent per order, whose id is in the ledger before it is confirmed.
 
 mod classify;
@@ -288,6 +288,7 @@ impl Client {
                 Err(failure) if failure.key_is_spent() && generation + 1 < GENERATIONS_MAX => {
                     generation += 1;
                 }
+                Err(failure) if failure.key_is_spent() => return Err(Classified::Spent),
                 Err(failure) => return Err(classify(operation, failure.answer)),
             }
         }
