@@ -88,6 +88,15 @@ impl Reader {
         Ok(self.client.query_one(&sql, &[]).await?.get(0))
     }
 
+    /// How many shards somebody has a lease of.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn leases_of(&self, owner: &str) -> Result<i64, Error> {
+        let sql = "SELECT count(*) FROM shards WHERE owner = $1 AND lease_until > now()";
+        Ok(self.client.query_one(sql, &[&owner]).await?.get(0))
+    }
+
     /// How many orders have ended as they should.
     ///
     /// # Errors

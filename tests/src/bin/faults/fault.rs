@@ -10,6 +10,14 @@ const RECOVERY: Duration = Duration::from_secs(10);
 /// The same where a lease had to expire.
 const RECOVERY_AFTER_LEASE: Duration = Duration::from_secs(20);
 
+/// What lasts so long outlasts a lease (9 s) and one round of looking after it, the broker's heartbeat (10 s), and
+/// the time that an answer of the provider's, of the mail server or to a customer may take: each of them has run out.
+pub(crate) const OUTLASTS_LEASES: Duration = Duration::from_secs(15);
+/// And so long a statement of the database, which has 15 s there and 5 s more until its answer is given up.
+pub(crate) const OUTLASTS_STATEMENTS: Duration = Duration::from_secs(24);
+/// A fault of minutes is a matter of patience: orders wait for its end.
+const LONG: Duration = Duration::from_secs(60);
+
 type Doing<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 type Seeing<'a> = Pin<Box<dyn Future<Output = Result<String>> + 'a>>;
 
@@ -35,6 +43,8 @@ pub(crate) struct Fault {
     pub(crate) heal: Act,
     /// How long it lasts, if not a part of the time for which customers come.
     pub(crate) lasts: Option<Duration>,
+    /// Whether it is over as soon as it was brought about: there is nothing to hold or to heal.
+    pub(crate) at_once: bool,
     /// Whether a lease has to expire before somebody else goes on.
     pub(crate) lease: bool,
     /// Whether it is one of the short selection.
@@ -66,6 +76,7 @@ impl Fault {
             seen,
             heal,
             lasts: None,
+            at_once: false,
             lease: false,
             ci: false,
             setting: Setting::USUAL,
@@ -87,13 +98,16 @@ impl Fault {
         }
     }
 
-    pub(crate) const fn lease_if(self, lease: bool) -> Self {
-        Self { lease, ..self }
-    }
-
     pub(crate) const fn lasting(self, time: Duration) -> Self {
         Self {
             lasts: Some(time),
+            ..self
+        }
+    }
+
+    pub(crate) const fn at_once(self) -> Self {
+        Self {
+            at_once: true,
             ..self
         }
     }
@@ -129,6 +143,11 @@ impl Fault {
         Self { setting, ..self }
     }
 
+    /// Whether it lasts for minutes.
+    pub(crate) fn is_long(&self) -> bool {
+        self.lasts.is_some_and(|time| time >= LONG)
+    }
+
     /// How long its recovery may take.
     pub(crate) fn recovery(&self) -> Duration {
         if self.lease {
@@ -146,6 +165,7 @@ pub(crate) fn all() -> Vec<Fault> {
         catalogue::servers::FAULTS,
         catalogue::network::FAULTS,
         catalogue::pairs::FAULTS,
+        catalogue::pairs::OWNERS,
         catalogue::pairs::COMMITS,
         catalogue::messages::FAULTS,
         catalogue::provider::FAULTS,
@@ -169,6 +189,16 @@ mod tests {
         assert_eq!(names.len(), all.len());
         assert!(all.iter().all(|fault| fault.hypothesis.len() > 20));
         assert!(all.iter().any(|fault| fault.ci));
+    }
+
+    /// Where a lease need not expire nobody has longer because of it.
+    #[test]
+    fn only_what_outlasts_a_lease_may_take_as_long_as_one() {
+        for fault in all() {
+            let lasts = fault.lasts.unwrap_or_default();
+            assert!(!fault.lease || lasts >= OUTLASTS_LEASES, "{}", fault.name);
+            assert!(!fault.at_once || fault.lasts.is_none(), "{}", fault.name);
+        }
     }
 
     #[test]

@@ -115,8 +115,14 @@ impl Meddler {
                     let _ = timeout(PATIENCE, more).await;
                     held.reverse();
                 }
+                // What was alone is not turned around with anything.
+                let alone = mischief == Mischief::Reorders && held.len() == 1;
+                let mut met = 0;
                 for (queue, message) in held {
-                    hands.meddle(mischief, &queue, message).await?;
+                    met += hands.meddle(mischief, &queue, message).await?;
+                }
+                if !alone {
+                    hands.done.fetch_add(met, Ordering::Relaxed);
                 }
             }
         });
@@ -151,12 +157,12 @@ struct Hands {
 }
 
 impl Hands {
-    async fn meddle(&mut self, mischief: Mischief, queue: &str, message: Delivery) -> Result<()> {
+    async fn meddle(&mut self, mischief: Mischief, queue: &str, message: Delivery) -> Result<u64> {
         let headers = message.properties.headers().as_ref();
         if headers.is_some_and(|headers| headers.contains_key(MARK)) {
             self.put(queue, Command::TYPE.0, &message.data).await?;
             message.ack(BasicAckOptions::default()).await?;
-            return Ok(());
+            return Ok(0);
         }
         let commands: Vec<Value> = serde_json::from_slice(&message.data).unwrap_or_default();
         let reply_to = commands
@@ -214,8 +220,7 @@ impl Hands {
             }
         }
         message.ack(BasicAckOptions::default()).await?;
-        self.done.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(1)
     }
 
     /// The same, so that it cannot be read any more.

@@ -70,6 +70,8 @@ pub(crate) struct Run {
     pub(crate) rng: Rng,
     pub(crate) customers: Customers,
     pub(crate) load: Load,
+    /// When it ended, if that was before all that has to be done about it.
+    pub(crate) healed: Option<(Instant, i64)>,
     /// Whatever a fault has to keep until it is healed, such as tasks.
     pub(crate) kept: Vec<Box<dyn Send>>,
     /// What a fault has seen of itself while it was brought about.
@@ -122,6 +124,11 @@ impl Persons {
     }
 }
 
+/// This moment, by both clocks.
+pub(crate) fn moment() -> (Instant, i64) {
+    (Instant::now(), now_ms())
+}
+
 impl Run {
     pub(crate) async fn prepare(
         stage: Stage,
@@ -146,6 +153,7 @@ impl Run {
             rng: Rng::new(seed),
             customers,
             load,
+            healed: None,
             kept: Vec::new(),
             note: String::new(),
             counted_before: 0,
@@ -199,7 +207,11 @@ impl Run {
         (fault.inject)(self)
             .await
             .context("the fault cannot be brought about")?;
-        let hold = fault.lasts.unwrap_or_else(|| self.hold());
+        let hold = match fault.lasts {
+            Some(time) => time,
+            None if fault.at_once => Duration::ZERO,
+            None => self.hold(),
+        };
         sleep(hold).await;
         let seen = (fault.seen)(self).await;
         (fault.heal)(self)
@@ -207,13 +219,13 @@ impl Run {
             .context("the fault cannot be ended")?;
         self.kept.clear();
         more.store(false, Ordering::Relaxed);
-        let healed = Instant::now();
-        let healed_at_ms = now_ms();
+        let (healed, healed_at_ms) = self.healed.take().unwrap_or_else(moment);
         let (recovery, sold, mut placed) = self.recovered(healed).await;
         placed.extend(self.customers.leave().await);
-        let within = match fault.lasts {
-            Some(_) => REST_AFTER_LONG,
-            None => REST_WITHIN,
+        let within = if fault.is_long() {
+            REST_AFTER_LONG
+        } else {
+            REST_WITHIN
         };
         let rest = rest(&self.stage, healed, within).await;
         let unready = self.unready().await;
@@ -226,7 +238,7 @@ impl Run {
             healed_at_ms,
             shown,
             excused: Excused {
-                late: fault.excused.late || fault.lasts.is_none() && hold > STEPS_TRY,
+                late: fault.excused.late || !fault.is_long() && hold > STEPS_TRY,
             },
             ..self.evidence(calm).await?
         };
@@ -251,7 +263,7 @@ impl Run {
         }
         // Whoever was told to come back was told the truth, unless it lasted for longer than he tried.
         let recovered_ms = i64::try_from(fault.recovery().as_millis()).unwrap_or(i64::MAX);
-        let gone_ms = fault.lasts.map(|_| healed_at_ms + recovered_ms);
+        let gone_ms = fault.is_long().then(|| healed_at_ms + recovered_ms);
         let journal = self.journal();
         let unserved = unserved(&journal[begun..], gone_ms);
         if !unserved.is_empty() {

@@ -224,6 +224,12 @@ impl Stage {
                                 "PAY_PROVIDER_URL",
                                 without_slash(&through(&lines.provider, &self.provider)),
                             ),
+                            // Whoever comes back from his bank's page comes to a gateway, which looks at his
+                            // payment: the provider's word may never come.
+                            (
+                                "PAY_RETURN_URL",
+                                format!("http://127.0.0.1:{}/v1/orders/{{order_id}}", ports[1]),
+                            ),
                             ("MAIL_TRANSPORT", "smtp".to_owned()),
                             ("MAIL_SMTP_URL", without_slash(&mail)),
                         ]));

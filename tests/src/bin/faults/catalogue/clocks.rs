@@ -44,10 +44,10 @@ pub(crate) const FAULTS: &[Fault] = &[
     )
     .on(CLOCKS),
     jump!("provider-clock-ahead", ROLES, &["psp"], 3_600),
-    jump!("database-clock-ahead", DATABASE, &["postgres"], 15).lease(),
-    jump!("database-clock-behind", DATABASE, &["postgres"], -15).lease(),
+    jump!("database-clock-ahead", DATABASE, &["postgres"], 15),
+    jump!("database-clock-behind", DATABASE, &["postgres"], -15),
     // By more than a command lives.
-    jump!("database-clock-far-behind", DATABASE, &["postgres"], -120).lease(),
+    jump!("database-clock-far-behind", DATABASE, &["postgres"], -120),
 ];
 
 async fn jump(run: &mut Run, who: &[&str], seconds: i64) -> Result<()> {

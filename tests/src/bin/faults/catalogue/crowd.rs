@@ -11,7 +11,7 @@ const SMALL: Setting = Setting {
     live_max: Some(BOUND),
     ..Setting::USUAL
 };
-const RESENDS: &str = "guichet_saga_resends_total";
+pub(super) const RESENDS: &str = "guichet_saga_resends_total";
 
 /// So many times as many come.
 const TIMES: u32 = 10;
@@ -28,6 +28,7 @@ pub(crate) const FAULTS: &[Fault] = &[Fault::new(
     |_| Box::pin(async { Ok(()) }),
 )
 .on(SMALL)
+.at_once()
 .undisturbed()
 .then(|run| Box::pin(nothing_again(run)))];
 
@@ -42,7 +43,7 @@ async fn crowd(run: &mut Run) -> Result<()> {
 }
 
 /// A backlog is not silence: nothing was lost, so nothing is sent again, however late the answers are.
-async fn nothing_again(run: &mut Run) -> Result<String> {
+pub(super) async fn nothing_again(run: &mut Run) -> Result<String> {
     let again = run.stage.counted(RESENDS).await - run.resent_before;
     ensure!(
         again == 0,

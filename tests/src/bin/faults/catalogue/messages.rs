@@ -1,5 +1,6 @@
 //! What is done to the messages themselves, by somebody else on the broker.
 
+use super::crowd::{RESENDS, nothing_again};
 use crate::{
     fault::Fault,
     meddler::{Meddler, Mischief},
@@ -29,7 +30,9 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(tapped(run)),
         |run| Box::pin(copied(run)),
         |run| Box::pin(untapped(run)),
-    ),
+    )
+    .undisturbed()
+    .then(|run| Box::pin(nothing_again(run))),
     meddled!(
         "messages-reordered",
         "Order on the bus means nothing.",
@@ -57,6 +60,7 @@ pub(crate) const FAULTS: &[Fault] = &[
 ];
 
 async fn tapped(run: &mut Run) -> Result<()> {
+    run.resent_before = run.stage.counted(RESENDS).await;
     let tap = Tap::on(&run.stage.rabbitmq.url(), &Topology::new(NAMESPACE)).await;
     run.tap = Some(tap);
     Ok(())

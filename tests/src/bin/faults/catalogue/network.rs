@@ -2,24 +2,49 @@
 
 use super::seen;
 use crate::{
-    fault::Fault,
+    fault::{Fault, OUTLASTS_LEASES, OUTLASTS_STATEMENTS},
     role::{Kind, To},
     run::Run,
 };
 use anyhow::Result;
+use std::time::Duration;
 use tests::world::tcp::Line;
+
+/// How long a line is so, if it has to be for as long as those at its ends need to find out. That a connection
+/// was closed is known at once; only what nobody hears is not.
+pub(super) const fn noticed(to: To, line: Line) -> Option<Duration> {
+    match (to, line) {
+        (To::Database, Line::Mute | Line::Deaf | Line::HalfOpen) => Some(OUTLASTS_STATEMENTS),
+        (_, Line::Mute | Line::Deaf | Line::HalfOpen) => Some(OUTLASTS_LEASES),
+        _ => None,
+    }
+}
 
 const LINE: &str = "Whatever was on its way may be lost, and nothing else.";
 
 macro_rules! line {
     ($name:literal, $to:expr, $line:expr) => {
+        Fault {
+            lasts: noticed($to, $line),
+            ..Fault::new(
+                $name,
+                LINE,
+                |run| Box::pin(set(run, None, $to, $line)),
+                |run| Box::pin(seen::hindered(run, None, $to)),
+                |run| Box::pin(set(run, None, $to, Line::Up)),
+            )
+        }
+    };
+    (lease: $name:literal, $line:expr) => {
         Fault::new(
             $name,
             LINE,
-            |run| Box::pin(set(run, None, $to, $line)),
-            |run| Box::pin(seen::hindered(run, None, $to)),
-            |run| Box::pin(set(run, None, $to, Line::Up)),
+            |run| Box::pin(set(run, None, To::Database, $line)),
+            |run| Box::pin(seen::cut_off(run)),
+            |run| Box::pin(set(run, None, To::Database, Line::Up)),
         )
+        .lasting(OUTLASTS_STATEMENTS)
+        .lease()
     };
 }
 
@@ -34,13 +59,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(seen::commits_lost(run, None)),
         |run| Box::pin(set(run, None, To::Database, Line::Up)),
     )
-    .lease()
     .ci(),
     line!("database-slow", To::Database, Line::Slow { delay_ms: 20 }),
-    line!("database-cut", To::Database, Line::Down).lease(),
-    line!("database-mute", To::Database, Line::Mute).lease(),
-    line!("database-deaf", To::Database, Line::Deaf).lease(),
-    line!("database-half-open", To::Database, Line::HalfOpen).lease(),
+    line!(lease: "database-cut", Line::Down),
+    line!(lease: "database-mute", Line::Mute),
+    line!(lease: "database-deaf", Line::Deaf),
+    line!(lease: "database-half-open", Line::HalfOpen),
     line!("broker-slow", To::Broker, SLOW),
     line!("broker-cut", To::Broker, Line::Down),
     line!("broker-mute", To::Broker, Line::Mute),

@@ -1,8 +1,11 @@
 //! What is done to the lines of one kind of process only, so that others know more than it does.
 
-use super::{network::set, seen};
+use super::{
+    network::{noticed, set},
+    seen,
+};
 use crate::{
-    fault::Fault,
+    fault::{Fault, OUTLASTS_STATEMENTS},
     role::{Kind, To},
 };
 use tests::world::tcp::Line;
@@ -11,15 +14,31 @@ const LINE: &str = "Whoever is cut off is late, and nobody else is misled by it.
 
 macro_rules! lines {
     ($($name:literal: $kind:ident to $to:ident, $line:expr;)*) => {
+        &[$(Fault {
+            lasts: noticed(To::$to, $line),
+            ..Fault::new(
+                $name,
+                LINE,
+                |run| Box::pin(set(run, Some(Kind::$kind), To::$to, $line)),
+                |run| Box::pin(seen::hindered(run, Some(Kind::$kind), To::$to)),
+                |run| Box::pin(set(run, Some(Kind::$kind), To::$to, Line::Up)),
+            )
+        }),*]
+    };
+}
+
+/// An owner who does not hear of its leases has them run out.
+macro_rules! owners {
+    ($($name:literal: $line:expr;)*) => {
         &[$(Fault::new(
             $name,
             LINE,
-            |run| Box::pin(set(run, Some(Kind::$kind), To::$to, $line)),
-            |run| Box::pin(seen::hindered(run, Some(Kind::$kind), To::$to)),
-            |run| Box::pin(set(run, Some(Kind::$kind), To::$to, Line::Up)),
+            |run| Box::pin(set(run, Some(Kind::Orchestrator), To::Database, $line)),
+            |run| Box::pin(seen::cut_off(run)),
+            |run| Box::pin(set(run, Some(Kind::Orchestrator), To::Database, Line::Up)),
         )
-        // An owner who does not hear of its leases has them run out.
-        .lease_if(matches!((Kind::$kind, To::$to), (Kind::Orchestrator, To::Database)))),*]
+        .lasting(OUTLASTS_STATEMENTS)
+        .lease()),*]
     };
 }
 
@@ -31,8 +50,7 @@ macro_rules! commits {
             |run| Box::pin(set(run, Some(Kind::$kind), To::Database, Line::LosesCommits { every: $every })),
             |run| Box::pin(seen::commits_lost(run, Some(Kind::$kind))),
             |run| Box::pin(set(run, Some(Kind::$kind), To::Database, Line::Up)),
-        )
-        .lease()),*]
+        )),*]
     };
 }
 
@@ -50,10 +68,6 @@ pub(crate) const FAULTS: &[Fault] = lines! {
     "gateway-broker-deaf": Gateway to Broker, Line::Deaf;
     "gateway-broker-half-open": Gateway to Broker, Line::HalfOpen;
     "orchestrator-database-slow": Orchestrator to Database, SLOW;
-    "orchestrator-database-cut": Orchestrator to Database, Line::Down;
-    "orchestrator-database-mute": Orchestrator to Database, Line::Mute;
-    "orchestrator-database-deaf": Orchestrator to Database, Line::Deaf;
-    "orchestrator-database-half-open": Orchestrator to Database, Line::HalfOpen;
     "orchestrator-broker-slow": Orchestrator to Broker, SLOW;
     "orchestrator-broker-cut": Orchestrator to Broker, Line::Down;
     "orchestrator-broker-mute": Orchestrator to Broker, Line::Mute;
@@ -69,6 +83,13 @@ pub(crate) const FAULTS: &[Fault] = lines! {
     "worker-broker-mute": Worker to Broker, Line::Mute;
     "worker-broker-deaf": Worker to Broker, Line::Deaf;
     "worker-broker-half-open": Worker to Broker, Line::HalfOpen;
+};
+
+pub(crate) const OWNERS: &[Fault] = owners! {
+    "orchestrator-database-cut": Line::Down;
+    "orchestrator-database-mute": Line::Mute;
+    "orchestrator-database-deaf": Line::Deaf;
+    "orchestrator-database-half-open": Line::HalfOpen;
 };
 
 pub(crate) const COMMITS: &[Fault] = commits! {

@@ -11,6 +11,7 @@ pub(crate) const FAULTS: &[Fault] = &[Fault::new(
     |run| Box::pin(seen::noted(run)),
     |_| Box::pin(async { Ok(()) }),
 )
+.at_once()
 .spoils()];
 
 /// Two people withdraw what the first gateway sells by.

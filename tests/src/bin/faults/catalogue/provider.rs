@@ -2,7 +2,12 @@
 //! ten minutes.
 
 use super::{network::set, seen};
-use crate::{fault::Fault, role::To, run::Run};
+use crate::{
+    customers::wish::GOOD,
+    fault::{Fault, OUTLASTS_LEASES},
+    role::To,
+    run::Run,
+};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -15,58 +20,94 @@ const ALWAYS: u64 = 1_000_000;
 /// So long a connection is held that is to break.
 const HOLD_MS: u64 = 1_000;
 
-type Lies = &'static [(&'static str, &'static str)];
+/// What it is told to do to a kind of request.
+struct Lie {
+    on: &'static str,
+    fault: &'static str,
+    /// To so many at most.
+    times: u64,
+    /// To those with this card only.
+    card: Option<&'static str>,
+}
+
+type Lies = &'static [Lie];
+
+const fn each(on: &'static str, fault: &'static str) -> Lie {
+    Lie {
+        on,
+        fault,
+        times: ALWAYS,
+        card: None,
+    }
+}
+
+/// So few that others come so far as to meet what follows.
+const fn some(on: &'static str, fault: &'static str) -> Lie {
+    Lie {
+        times: 5,
+        ..each(on, fault)
+    }
+}
+
+/// Those with one of two good cards: the others are taken, and meet what follows.
+const fn half(on: &'static str, fault: &'static str) -> Lie {
+    Lie {
+        card: Some(GOOD[0]),
+        ..each(on, fault)
+    }
+}
 
 /// It refuses, and did it. Payments can still be created, or nobody would come so far.
 const REFUSES_AND_DOES: Lies = &[
-    ("confirm", r#""500_after""#),
-    ("capture", r#""500_after""#),
-    ("cancel", r#""500_after""#),
-    ("refund", r#""500_after""#),
+    half("confirm", r#""500_after""#),
+    each("capture", r#""500_after""#),
+    each("cancel", r#""500_after""#),
+    each("refund", r#""500_after""#),
 ];
-/// The same, and shows yesterday's truth to whoever asks.
+/// The same, and shows yesterday's truth of every other payment to whoever asks: of the others it becomes known that
+/// they have to be given back.
 const LIES: Lies = &[
-    ("confirm", r#""500_after""#),
-    ("capture", r#""500_after""#),
-    ("cancel", r#""500_after""#),
-    ("refund", r#""500_after""#),
-    ("retrieve", r#""stale""#),
+    half("confirm", r#""500_after""#),
+    each("capture", r#""500_after""#),
+    each("cancel", r#""500_after""#),
+    each("refund", r#""500_after""#),
+    half("retrieve", r#""stale""#),
 ];
-/// It does it and hangs up, and shows yesterday's truth to whoever asks.
+/// It does it and hangs up, and shows yesterday's truth of every other payment.
 const HIDES: Lies = &[
-    ("confirm", r#""reset_after""#),
-    ("capture", r#""reset_after""#),
-    ("cancel", r#""timeout_after""#),
-    ("refund", r#""reset_after""#),
-    ("retrieve", r#""stale""#),
+    half("confirm", r#""reset_after""#),
+    each("capture", r#""reset_after""#),
+    each("cancel", r#""timeout_after""#),
+    each("refund", r#""reset_after""#),
+    half("retrieve", r#""stale""#),
 ];
 /// It refuses for a reason of its own, and stores that under the key.
 const BREAKS: Lies = &[
-    ("create", r#""500""#),
-    ("confirm", r#""500""#),
-    ("capture", r#""500""#),
-    ("cancel", r#""500""#),
-    ("refund", r#""500""#),
+    some("create", r#""500""#),
+    half("confirm", r#""500""#),
+    each("capture", r#""500""#),
+    each("cancel", r#""500""#),
+    each("refund", r#""500""#),
 ];
 const LIMITS: Lies = &[
-    ("create", r#""429""#),
-    ("confirm", r#""429""#),
-    ("capture", r#""429""#),
-    ("cancel", r#""429""#),
-    ("refund", r#""429""#),
-    ("retrieve", r#""429""#),
+    some("create", r#""429""#),
+    half("confirm", r#""429""#),
+    each("capture", r#""429""#),
+    each("cancel", r#""429""#),
+    each("refund", r#""429""#),
+    half("retrieve", r#""429""#),
 ];
 const SLOW: Lies = &[
-    ("create", r#"{"slow": {"ms": 3000}}"#),
-    ("confirm", r#"{"slow": {"ms": 3000}}"#),
-    ("capture", r#"{"slow": {"ms": 3000}}"#),
-    ("cancel", r#"{"slow": {"ms": 3000}}"#),
-    ("refund", r#"{"slow": {"ms": 3000}}"#),
-    ("retrieve", r#"{"slow": {"ms": 3000}}"#),
+    each("create", r#"{"slow": {"ms": 3000}}"#),
+    each("confirm", r#"{"slow": {"ms": 3000}}"#),
+    each("capture", r#"{"slow": {"ms": 3000}}"#),
+    each("cancel", r#"{"slow": {"ms": 3000}}"#),
+    each("refund", r#"{"slow": {"ms": 3000}}"#),
+    each("retrieve", r#"{"slow": {"ms": 3000}}"#),
 ];
-const EVENTS_TWICE: Lies = &[("webhook", r#""duplicate""#)];
-const EVENTS_LATE: Lies = &[("webhook", r#"{"late": {"ms": 2000}}"#)];
-const EVENTS_REORDERED: Lies = &[("webhook", r#""reordered""#)];
+const EVENTS_TWICE: Lies = &[each("webhook", r#""duplicate""#)];
+const EVENTS_LATE: Lies = &[each("webhook", r#"{"late": {"ms": 2000}}"#)];
+const EVENTS_REORDERED: Lies = &[each("webhook", r#""reordered""#)];
 
 macro_rules! planned {
     ($name:literal, $hypothesis:literal, $lies:expr) => {
@@ -74,7 +115,7 @@ macro_rules! planned {
             $name,
             $hypothesis,
             |run| Box::pin(plan(run, $lies)),
-            |run| Box::pin(met(run)),
+            |run| Box::pin(met(run, $lies)),
             |run| Box::pin(unplanned(run)),
         )
     };
@@ -86,22 +127,26 @@ pub(crate) const FAULTS: &[Fault] = &[
         "An error of the provider is no proof that nothing happened.",
         REFUSES_AND_DOES
     )
+    .lasting(OUTLASTS_LEASES)
     .ci(),
     planned!(
         "provider-hides-what-it-did",
         "What is unknown stays so until it is known, or is undone.",
         HIDES
-    ),
+    )
+    .lasting(OUTLASTS_LEASES),
     planned!(
         "provider-breaks",
         "An error that is stored under the key ends in no double charge.",
         BREAKS
-    ),
+    )
+    .lasting(OUTLASTS_LEASES),
     planned!(
         "provider-limits",
         "A limit of the provider is kept to, and costs no order its end.",
         LIMITS
-    ),
+    )
+    .lasting(OUTLASTS_LEASES),
     planned!(
         "events-duplicated",
         "An event of the provider is a nudge, however often it comes.",
@@ -146,9 +191,13 @@ fn plans_url(run: &Run) -> String {
 }
 
 async fn plan(run: &mut Run, lies: Lies) -> Result<()> {
-    for (on, fault) in lies {
-        let fault: Value = serde_json::from_str(fault)?;
-        let plan = json!({"on": on, "fault": fault, "times": ALWAYS, "hold_ms": HOLD_MS});
+    for lie in lies {
+        let fault: Value = serde_json::from_str(lie.fault)?;
+        let mut plan =
+            json!({"on": lie.on, "fault": fault, "times": lie.times, "hold_ms": HOLD_MS});
+        if let Some(card) = lie.card {
+            plan["match"] = json!({"payment_method": card});
+        }
         let asking = reqwest::Client::new().post(plans_url(run));
         let answer = asking.body(plan.to_string()).send().await?;
         let status = answer.status();
@@ -158,24 +207,22 @@ async fn plan(run: &mut Run, lies: Lies) -> Result<()> {
     Ok(())
 }
 
-/// How many requests have met what was planned.
-async fn met(run: &mut Run) -> Result<String> {
+/// How many requests have met what was planned: of each kind some, or nothing is known of that kind.
+async fn met(run: &mut Run, lies: Lies) -> Result<String> {
     let plans = reqwest::get(plans_url(run)).await?.text().await?;
     let plans: Value = serde_json::from_str(&plans)?;
     let plans = plans["data"].as_array().context("plans are a list")?;
     let mut met = Vec::new();
-    let mut all = 0;
-    // A customer's own plan is for once.
-    for plan in plans.iter().filter(|plan| plan["hold_ms"] == HOLD_MS) {
-        let remaining = plan["remaining"].as_u64().unwrap_or(ALWAYS);
-        all += ALWAYS - remaining;
-        met.push(format!(
-            "{} {}",
-            plan["on"].as_str().unwrap_or_default(),
-            ALWAYS - remaining
-        ));
+    for lie in lies {
+        // A customer's own plan is for once; one that is used up is not listed any more.
+        let plan = plans
+            .iter()
+            .find(|plan| plan["hold_ms"] == HOLD_MS && plan["on"] == lie.on);
+        let left = plan.map_or(0, |plan| plan["remaining"].as_u64().unwrap_or(lie.times));
+        let count = lie.times - left;
+        ensure!(count > 0, "no {} met it; before it {met:?}", lie.on);
+        met.push(format!("{} {count}", lie.on));
     }
-    ensure!(all > 0, "no request met it");
     Ok(format!("requests that met it: {}", met.join(", ")))
 }
 

@@ -1,7 +1,11 @@
 //! What is done to the roles' processes.
 
 use super::{CALM, seen};
-use crate::{fault::Fault, role::Kind, run::Run};
+use crate::{
+    fault::{Fault, OUTLASTS_LEASES},
+    role::Kind,
+    run::Run,
+};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
@@ -40,6 +44,7 @@ macro_rules! asleep {
             |run| Box::pin(seen::asleep(run, $all)),
             |run| Box::pin(signal(run, &$kinds, $of_each, Signal::SIGCONT)),
         )
+        .lasting(OUTLASTS_LEASES)
     };
 }
 
@@ -53,6 +58,7 @@ macro_rules! restarted {
             |run| Box::pin(seen::restarted(run, $all)),
             |run| Box::pin(back(run)),
         )
+        .at_once()
     };
 }
 
@@ -68,6 +74,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     .ci(),
     killed!("kill-worker", ONE, 1 of [Kind::Worker], 1).ci(),
     killed!("kill-orchestrator", ONE, 1 of [Kind::Orchestrator], 1)
+        .lasting(OUTLASTS_LEASES)
         .lease()
         .ci(),
     killed!(
@@ -85,10 +92,16 @@ pub(crate) const FAULTS: &[Fault] = &[
     )
     .ci(),
     killed!("kill-workers", ALL, 2 of [Kind::Worker], 2),
-    killed!("kill-orchestrators", ALL, 2 of [Kind::Orchestrator], 2).lease(),
+    killed!("kill-orchestrators", ALL, 2 of [Kind::Orchestrator], 2)
+        .lasting(OUTLASTS_LEASES)
+        .lease(),
     killed!("kill-gateways", ALL, 2 of [Kind::Gateway], 2),
-    killed!("kill-one-of-each", ONE, 1 of TWINS, 3).lease(),
-    killed!("kill-all", ALL, 2 of EVERY, 7).lease(),
+    killed!("kill-one-of-each", ONE, 1 of TWINS, 3)
+        .lasting(OUTLASTS_LEASES)
+        .lease(),
+    killed!("kill-all", ALL, 2 of EVERY, 7)
+        .lasting(OUTLASTS_LEASES)
+        .lease(),
     asleep!(
         "stop-worker",
         "A worker that wakes up late changes nothing that was decided.",
@@ -147,7 +160,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(restart_together(run)),
         |run| Box::pin(seen::restarted(run, 7)),
         |run| Box::pin(back(run)),
-    ),
+    )
+    .at_once(),
     restarted!("restart-all", "A new release is rolled out while customers order.", 2 of EVERY, 7),
 ];
 

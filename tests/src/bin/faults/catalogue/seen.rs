@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use lapin::{BasicProperties, options::BasicPublishOptions};
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 use tests::world::tcp::TcpProxy;
 use tokio::time::{Instant, sleep};
 
@@ -25,7 +25,9 @@ pub(crate) async fn killed(run: &mut Run, count: usize) -> Result<String> {
     }
     let dead = named(run, |role| role.was_killed() && !role.is_wanted());
     ensure!(dead.len() == count, "{count} were to die, and {dead:?} did");
-    Ok(format!("SIGKILL ended {}", dead.join(", ")))
+    let dead: Vec<String> = dead.into_iter().map(str::to_owned).collect();
+    let leases = taken_over(run, &dead).await?;
+    Ok(format!("SIGKILL ended {}{leases}", dead.join(", ")))
 }
 
 /// So many do not move.
@@ -35,7 +37,45 @@ pub(crate) async fn asleep(run: &mut Run, count: usize) -> Result<String> {
         asleep.len() == count,
         "{count} were to be stopped, and {asleep:?} are"
     );
-    Ok(format!("stopped: {}", asleep.join(", ")))
+    let asleep: Vec<String> = asleep.into_iter().map(str::to_owned).collect();
+    let leases = taken_over(run, &asleep).await?;
+    Ok(format!("stopped: {}{leases}", asleep.join(", ")))
+}
+
+/// What those held of the shards is not theirs any more; if another one is there it is his.
+async fn taken_over(run: &mut Run, gone: &[String]) -> Result<String> {
+    let roles = run.stage.roles.iter();
+    let owners = roles.filter(|role| role.kind == Kind::Orchestrator);
+    let (gone, left): (Vec<&str>, Vec<&str>) = owners
+        .map(|role| role.name.as_str())
+        .partition(|name| gone.iter().any(|gone| gone == name));
+    if gone.is_empty() {
+        return Ok(String::new());
+    }
+    let reader = run.stage.reader().await?;
+    for name in &gone {
+        let leases = reader.leases_of(name).await?;
+        ensure!(
+            leases == 0,
+            "{name} still has the leases of {leases} shards"
+        );
+    }
+    let mut told = String::from("; their leases ran out");
+    for name in left {
+        let leases = reader.leases_of(name).await?;
+        ensure!(leases > 0, "nobody has taken over");
+        write!(told, ", {name} has {leases}")?;
+    }
+    Ok(told)
+}
+
+/// The lines of the owners to their database have hindered something, for so long that their leases ran out.
+pub(crate) async fn cut_off(run: &mut Run) -> Result<String> {
+    let hindered = hindered(run, Some(Kind::Orchestrator), To::Database).await?;
+    let owners = named(run, |role| role.kind == Kind::Orchestrator);
+    let owners: Vec<String> = owners.into_iter().map(str::to_owned).collect();
+    let leases = taken_over(run, &owners).await?;
+    Ok(format!("{hindered}{leases}"))
 }
 
 /// So many have ended in order and are there again.

@@ -1,7 +1,11 @@
 //! What is done to PostgreSQL and RabbitMQ.
 
 use super::seen;
-use crate::{fault::Fault, run::Run, stage::NAMESPACE};
+use crate::{
+    fault::{Fault, OUTLASTS_LEASES, OUTLASTS_STATEMENTS},
+    run::Run,
+    stage::NAMESPACE,
+};
 use anyhow::{Result, ensure};
 use contract::{StepKind, StepName, Topology};
 use lapin::{
@@ -49,15 +53,15 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(queues_deleted(run)),
         |run| Box::pin(seen::noted(run)),
         |_| Box::pin(async { Ok(()) }),
-    ),
+    )
+    .at_once(),
     Fault::new(
         "postgres-restart",
         DATABASE,
         |run| Box::pin(database_stops(run)),
         |run| Box::pin(seen::database_gone(run)),
         |run| Box::pin(database_back(run)),
-    )
-    .lease(),
+    ),
     Fault::new(
         "postgres-kill",
         DATABASE,
@@ -65,7 +69,6 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(seen::database_gone(run)),
         |run| Box::pin(database_back(run)),
     )
-    .lease()
     .ci(),
     Fault::new(
         "stop-broker",
@@ -73,7 +76,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(broker_signal(run, Signal::SIGSTOP)),
         |run| Box::pin(seen::broker_asleep(run)),
         |run| Box::pin(broker_signal(run, Signal::SIGCONT)),
-    ),
+    )
+    .lasting(OUTLASTS_LEASES),
     Fault::new(
         "stop-postgres",
         DATABASE,
@@ -81,6 +85,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(seen::database_asleep(run)),
         |run| Box::pin(database_signal(run, Signal::SIGCONT)),
     )
+    .lasting(OUTLASTS_STATEMENTS)
     .lease(),
 ];
 

@@ -1,7 +1,13 @@
 //! What needs a stage of its own: a cluster, a standby, small disks; and what uses up connections.
 
 use super::seen;
-use crate::{disk::fill, fault::Fault, run::Run, servers::postgres::CONNECTIONS, stage::Setting};
+use crate::{
+    disk::fill,
+    fault::{Fault, OUTLASTS_LEASES},
+    run::{Run, moment},
+    servers::postgres::CONNECTIONS,
+    stage::Setting,
+};
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -20,6 +26,9 @@ const SMALL: Setting = Setting {
     ..Setting::USUAL
 };
 
+/// What PostgreSQL logs when it misses room.
+const NO_ROOM: &str = "No space left on device";
+
 /// Until a role has looked at its database again: it is asked every 10 s, and with each new connection.
 const FINDS_OUT_WITHIN: Duration = Duration::from_secs(30);
 
@@ -31,6 +40,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(seen::noted(run)),
         |run| Box::pin(leave(run)),
     )
+    .lasting(OUTLASTS_LEASES)
     .lease(),
     Fault::new(
         "cluster-loses-a-node",
@@ -47,6 +57,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(seen::database_gone(run)),
         |run| Box::pin(standby_leads(run)),
     )
+    .lasting(OUTLASTS_LEASES)
     .lease()
     .on(STANDBY),
     Fault::new(
@@ -56,6 +67,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(no_room(run)),
         |run| Box::pin(room(run, "postgres")),
     )
+    .lasting(OUTLASTS_LEASES)
     .lease()
     .on(SMALL),
     Fault::new(
@@ -138,6 +150,7 @@ async fn standby_leads(run: &mut Run) -> Result<()> {
         }
     }
     run.stage.operators.lead_to(&standby.url());
+    run.healed = Some(moment());
     run.stage.postgres = standby;
     // There is no other standby now: the next run needs another stage.
     run.stage.setting.standby = false;
@@ -161,11 +174,14 @@ async fn standby_leads(run: &mut Run) -> Result<()> {
 }
 
 async fn full(run: &mut Run, server: &str) -> Result<()> {
+    if server == "postgres" {
+        run.counted_before = run.stage.postgres.complaints(NO_ROOM)? as u64;
+    }
     fill(&run.stage.root.join(server)).map(drop)
 }
 
 async fn no_room(run: &mut Run) -> Result<String> {
-    let complaints = run.stage.postgres.complaints("No space left on device")?;
+    let complaints = run.stage.postgres.complaints(NO_ROOM)? as u64 - run.counted_before;
     ensure!(complaints > 0, "PostgreSQL did not miss any room");
     Ok(format!(
         "PostgreSQL said {complaints} times that there is no space left"

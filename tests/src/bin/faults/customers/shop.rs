@@ -134,13 +134,14 @@ impl Shop {
         Ok(answer.error_for_status()?.json().await?)
     }
 
-    /// Has the provider take its time for this customer's payment, and answers the plan's id. If the provider does
+    /// Has the provider charge this customer and say so late, and then not at all, and answers the plan's id. If the provider does
     /// not hear of it, it does not.
     pub(crate) async fn pays_slowly(&self, wish: &Wish, time: Duration) -> Option<String> {
         let plan = json!({
             "on": "confirm",
             "match": {"receipt_email": wish.body["email"]},
-            "fault": {"slow": {"ms": time.as_millis()}},
+            "fault": "timeout_after",
+            "hold_ms": time.as_millis(),
             "times": 1,
         });
         let plans = format!("{}/_sim/faults", self.provider);

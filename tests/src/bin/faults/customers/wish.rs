@@ -25,6 +25,8 @@ pub(crate) struct OnSale {
 pub(crate) const BOUNCES: &str = "@bounces.example.org";
 /// Charges to it are disputed, and the provider refuses to give them back.
 pub(crate) const DISPUTED: &str = "pm_card_createDispute";
+/// Cards that are good for everything.
+pub(crate) const GOOD: [&str; 2] = ["pm_card_visa", "pm_card_mastercard"];
 const DECLINED: [&str; 3] = [
     "pm_card_chargeDeclined",
     "pm_card_chargeDeclinedInsufficientFunds",
@@ -42,7 +44,8 @@ pub(crate) enum Behaviour {
     Refuses,
     /// Never comes to the bank's page, and asks for the end of the order later.
     Abandons,
-    /// Asks for the end of the order while the payment is under way, and the provider takes its time.
+    /// Asks for the end of the order while the payment is under way: the provider has taken the money, and its
+    /// answer is late and then lost.
     EndsWhilePaying,
     /// Asks for the end of the order after so many milliseconds.
     Cancels(u64),
@@ -66,20 +69,26 @@ pub(crate) struct Wish {
 pub(crate) fn draw(rng: &mut Rng, run: Uuid, number: u64, on_sale: &OnSale) -> Wish {
     let buyer = letters(run, number);
     let mut email = format!("ada.{buyer}@example.org");
-    let (mut method, mut behaviour, mut quantity) =
-        ("pm_card_visa", Behaviour::Waits, 1 + rng.range(0, 3));
+    let (mut method, mut behaviour, mut quantity) = (
+        GOOD[rng.below(GOOD.len())],
+        Behaviour::Waits,
+        1 + rng.range(0, 3),
+    );
     let mut offers = &on_sale.plenty;
     let mut lines = 1;
     let mut gateway = rng.below(2);
     match rng.range(0, 100) {
-        0..40 => {}
-        40..45 => lines = 2,
-        45..54 => offers = &on_sale.few,
+        0..36 => {}
+        36..41 => lines = 2,
+        41..50 => offers = &on_sale.few,
         // More than anybody may have of one event.
-        54..58 => quantity = 7,
-        58..66 => method = DECLINED[rng.below(DECLINED.len())],
-        // By the version that takes the money before its pivot.
-        66..71 => (method, behaviour, gateway) = (DISPUTED, Behaviour::EndsWhilePaying, 0),
+        50..54 => quantity = 7,
+        54..62 => method = DECLINED[rng.below(DECLINED.len())],
+        // By the version that takes the money before its pivot: it has to be given back.
+        62..71 => {
+            method = [DISPUTED, GOOD[1]][rng.below(2)];
+            (behaviour, gateway) = (Behaviour::EndsWhilePaying, 0);
+        }
         71..74 => email = format!("ada.{buyer}{BOUNCES}"),
         74..80 => (method, behaviour) = ("pm_card_authenticationRequired", Behaviour::Approves),
         80..83 => (method, behaviour) = ("pm_card_authenticationRequired", Behaviour::Refuses),
@@ -109,7 +118,7 @@ pub(crate) fn plain(run: Uuid, number: u64, on_sale: &OnSale) -> Wish {
     let offer = &on_sale.plenty[usize::try_from(number).unwrap_or(0) % on_sale.plenty.len()];
     Wish {
         key: format!("{run}-look-{number}"),
-        body: json!({ "items": [{"offer_id": offer.id, "quantity": 1}], "payment": {"method": "pm_card_visa"},
+        body: json!({ "items": [{"offer_id": offer.id, "quantity": 1}], "payment": {"method": GOOD[0]},
                       "email": format!("eve.{}@example.org", letters(run, number)), "name": "Eve Buyer", "locale": "en" }),
         behaviour: Behaviour::Waits,
         twice: None,
