@@ -40,7 +40,7 @@ pub struct LeasePlan {
 pub fn plan(leases: &[Lease], held: &[(i16, i64)], node: &str, others: usize) -> LeasePlan {
     let share = leases.len().div_ceil(others + 1);
     let mine = |lease: &&Lease| {
-        lease.owner.as_deref() == Some(node) && held.contains(&(lease.shard, lease.epoch))
+        lease.owner.as_deref() == Some(node) && is_ours(held, lease.shard, lease.epoch)
     };
     let kept: Vec<i16> = leases
         .iter()
@@ -76,6 +76,14 @@ pub fn plan(leases: &[Lease], held: &[(i16, i64)], node: &str, others: usize) ->
         release,
         acquire,
     }
+}
+
+/// Whether a shard that has this node's name and this epoch is held by this process: a younger one of the
+/// same name has taken it with another epoch. What the SQL asks too, for the simulation.
+#[must_use]
+pub fn is_ours(held: &[(i16, i64)], shard: i16, epoch: i64) -> bool {
+    let mut held = held.iter().filter(|(ours, _)| *ours == shard);
+    held.any(|(_, taken)| *taken == epoch || planted(Bug::EpochIgnored))
 }
 
 #[cfg(test)]

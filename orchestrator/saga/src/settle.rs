@@ -42,6 +42,13 @@ impl Write {
     pub fn fits(&self, stored_rev: i32) -> bool {
         self.expected_rev == stored_rev || planted(Bug::UnconditionalWrite)
     }
+
+    /// Whether the history takes its rows, one for each revision, beside those that it `has`. What the SQL
+    /// does, for the simulation.
+    pub fn is_noted(&self, mut has: impl FnMut(i32) -> bool) -> bool {
+        let revisions = self.applied.iter().map(|one| one.log.rev);
+        planted(Bug::HistoryWithoutKey) || !revisions.into_iter().any(|rev| has(rev))
+    }
 }
 
 /// One input of a write.
@@ -85,6 +92,7 @@ pub fn settle<'a>(
             continue;
         };
         let at = write_of.get(saga).copied();
+        let at = at.filter(|_| !planted(Bug::InputsNotFolded));
         let current = at.map_or(stored, |at| &plan.writes[at].next);
         let now = Now {
             ms: now.ms,

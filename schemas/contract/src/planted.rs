@@ -88,6 +88,14 @@ pub enum Bug {
     CorrectionForLateCommands,
     /// While nothing can be sent sagas are woken and their steps' time passes.
     OutageTakesTime,
+    /// A shard that a younger process of the same name has taken is still taken for one's own, though the epoch
+    /// of one's own taking is over.
+    EpochIgnored,
+    /// Several inputs of one saga in a batch are not folded: each is decided on the row as it was at the
+    /// batch's begin.
+    InputsNotFolded,
+    /// The history takes a second row for a revision that it has.
+    HistoryWithoutKey,
 }
 
 #[cfg(feature = "planted")]

@@ -108,6 +108,9 @@ const CAPTURED_UNHEARD: Planted = Planted {
     version: Some(2),
 };
 
+/// Processes that stall while another one is started under their name.
+const ELDERS_STALL: &[Fault] = &[Fault::OrchestratorStalls, Fault::NameTwice];
+
 /// All of them.
 pub const ALL: &[Planted] = &[
     among(&[Bug::LedgerForgetsDone], &["effects-once"], DUPLICATES),
@@ -130,7 +133,7 @@ pub const ALL: &[Planted] = &[
     // An effect is in force of which the row that was written over knew, a paid and ended order is before its
     // payment again, or two send the same command.
     alone(
-        &[Bug::UnconditionalWrite],
+        &[Bug::UnconditionalWrite, Bug::HistoryWithoutKey],
         &[
             "honest-end",
             "unknown-is-a-result",
@@ -145,6 +148,30 @@ pub const ALL: &[Planted] = &[
         &["broker-is-transport", "bounded-work", "honest-end"],
     ),
     alone(&[Bug::LostShardKept], &["bounded-work"]),
+    // The elder of two with one name minds its shards for ever, beside the younger one.
+    among(&[Bug::EpochIgnored], &["bounded-work"], ELDERS_STALL),
+    // What an elder does whose epoch is over takes back what the younger one has done.
+    among(
+        &[Bug::UnconditionalWrite, Bug::HistoryWithoutKey],
+        &[
+            "honest-end",
+            "unknown-is-a-result",
+            "money-iff-ticket",
+            "bounded-work",
+            "broker-is-transport",
+        ],
+        ELDERS_STALL,
+    ),
+    // Of two writes to one row one is lost, and what follows from it is done.
+    alone(
+        &[Bug::InputsNotFolded, Bug::HistoryWithoutKey],
+        &[
+            "broker-is-transport",
+            "honest-end",
+            "nothing-accepted-is-lost",
+            "bounded-work",
+        ],
+    ),
     alone(&[Bug::StaleCausesResend], &["bounded-work"]),
     alone(&[Bug::NoResendWhenDue], &["prompt-end"]),
     // Another command's outcome counts: it is sold unpaid, or one undo's answer is taken for another's.
@@ -246,6 +273,9 @@ pub const ALL: &[Planted] = &[
 
 /// Protections that are harmless to lose alone in these worlds, because another one protects.
 pub const HARMLESS_ALONE: &[Planted] = &[
+    // The history refuses a second row for a revision, and what is tried in halves is folded by the rows.
+    alone(&[Bug::InputsNotFolded], &[]),
+    alone(&[Bug::HistoryWithoutKey], &[]),
     // What it overlooks the undo of the payment gives back. (`RefusedCancelBelieved` is not harmless alone: a bank
     // that thinks refuses to be cancelled, too.)
     CAPTURED_UNHEARD.without(&[Bug::CaptureUndoBlind], &[]),

@@ -3,9 +3,13 @@
 
 use super::customer::Order;
 use contract::{OfferId, SagaId};
-use engine::{Cause, is_kept, lease::Lease, shard_of};
+use engine::{
+    Cause, is_kept,
+    lease::{Lease, is_ours},
+    shard_of,
+};
 use saga::{Instance, TimestampMs, Write};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use workers::{
     ledger::{
         LedgerRow,
@@ -146,6 +150,9 @@ impl OrderRow {
 /// Why a transaction is refused: a CHECK of the database.
 pub(super) type Refused = &'static str;
 
+/// Or the primary key of its history, which has one row for each revision of a saga.
+pub(super) const HISTORY_KEY: Refused = "the history's key";
+
 /// All rows.
 #[derive(Debug, Default)]
 pub(super) struct Database {
@@ -157,10 +164,12 @@ pub(super) struct Database {
     pub(super) signals: Vec<SignalRow>,
     /// Leases, by shard.
     pub(super) leases: Vec<LeaseRow>,
+    /// The history's keys: sagas and their revisions.
+    history: HashSet<(SagaId, i32)>,
     /// The definition that is withdrawn, if one is.
     pub(super) withdrawn: Option<i16>,
     /// Until when each orchestrator is known to live.
-    pub(super) seen_until: [TimestampMs; 2],
+    pub(super) seen_until: [TimestampMs; NAMES.len()],
 }
 
 /// An order's saga bears the order's number in its last bits.
@@ -193,6 +202,7 @@ impl Database {
 
     /// A new order with its saga, whose number is the next one.
     pub(super) fn insert(&mut self, saga: Instance) {
+        self.history.insert((saga.id, saga.rev));
         self.orders.push(OrderRow {
             saga,
             effects: [const { None }; STEPS],
@@ -211,11 +221,23 @@ impl Database {
         (row.id == id).then_some(row)
     }
 
-    /// The conditional write of a batch: which sagas had the expected revision.
+    /// The conditional write of a batch with its history: which sagas had the expected revision. Of several
+    /// writes to one row one is done, and the history has the rows of all.
     ///
     /// # Errors
-    /// A CHECK refuses one of the rows.
+    /// A CHECK refuses one of the rows, or the key one of the history.
     pub(super) fn advance(&mut self, writes: &[Write]) -> Result<Vec<SagaId>, Refused> {
+        let mut notes = HashSet::new();
+        for write in writes {
+            let (id, saga) = (write.next.id, self.saga(write.next.id));
+            if saga.is_some_and(|saga| write.fits(saga.rev)) {
+                let has = |rev| !notes.insert((id, rev)) || self.history.contains(&(id, rev));
+                if !write.is_noted(has) {
+                    return Err(HISTORY_KEY);
+                }
+            }
+        }
+        self.history.extend(notes);
         let mut moved = Vec::with_capacity(writes.len());
         for write in writes {
             let Some(row) = self.orders.get_mut(number_of(write.next.id)) else {
@@ -252,14 +274,15 @@ impl Database {
         lease_ms: i64,
         now: TimestampMs,
     ) -> (Vec<Lease>, usize) {
-        let others = (0..2).filter(|other| *other != node && self.seen_until[*other] > now);
+        let others =
+            (0..NAMES.len()).filter(|other| *other != node && self.seen_until[*other] > now);
         let others = others.count();
         if queue.is_some() {
             self.seen_until[node] = now + lease_ms;
         }
         let mut leases = Vec::with_capacity(self.leases.len());
         for (shard, row) in (0..).zip(&mut self.leases) {
-            let mine = row.owner == Some(node) && held.contains(&(shard, row.epoch));
+            let mine = row.owner == Some(node) && is_ours(held, shard, row.epoch);
             if mine {
                 if queue.is_some() || others == 0 {
                     row.until = now + lease_ms;
@@ -299,14 +322,21 @@ impl Database {
         got
     }
 
-    /// Gives shards back.
-    pub(super) fn release(&mut self, node: usize, shards: &[i16]) {
+    /// Gives shards back that were taken with these epochs.
+    pub(super) fn release(&mut self, node: usize, shards: &[(i16, i64)]) {
         for (shard, row) in (0..).zip(&mut self.leases) {
-            if row.owner == Some(node) && shards.contains(&shard) {
+            if row.owner == Some(node) && is_ours(shards, shard, row.epoch) {
                 row.owner = None;
                 row.until = TimestampMs::MIN;
                 row.reply_queue = None;
             }
+        }
+    }
+
+    /// A process is gone, unless another one of its name has shards.
+    pub(super) fn sign_off(&mut self, node: usize) {
+        if self.leases.iter().all(|row| row.owner != Some(node)) {
+            self.seen_until[node] = TimestampMs::MIN;
         }
     }
 

@@ -43,6 +43,8 @@ faults! {
     OrchestratorDies = "an orchestrator dies", 120;
     /// It stalls before its next action, for longer than its lease.
     OrchestratorStalls = "an orchestrator stalls", 60;
+    /// While it stalls another one is started under its name.
+    NameTwice = "two orchestrators have one name", 4000;
     /// It is stopped in good order.
     OrchestratorStops = "an orchestrator is stopped", 30;
     /// A worker dies before its next action.

@@ -3,7 +3,7 @@
 use super::{
     customer::{Order, Payment, Stand},
     database::{Database, OrderRow, STEPS, in_force},
-    orchestrator::CAPTURE,
+    orchestrator::{CAPTURE, PROCESSES},
 };
 use contract::{Outcome, Refusal, StepKind};
 use saga::{Definition, InputKind, Instance, Log, State, Write, breaker, invariant};
@@ -44,7 +44,7 @@ pub(super) struct Judge {
     /// By order and command.
     sends: Vec<Vec<Sends>>,
     /// Of which orders a process does not know whether they were written.
-    doubted: Vec<[bool; 2]>,
+    doubted: Vec<[bool; PROCESSES]>,
     /// Until when each order has to be at rest, once nothing goes wrong any more.
     due: Vec<i64>,
     /// The definition that was withdrawn, and when.
@@ -83,7 +83,7 @@ impl Judge {
 
     pub(super) fn born(&mut self, saga: &Instance, definition: &Definition) {
         self.sends.push(Vec::new());
-        self.doubted.push([false; 2]);
+        self.doubted.push([false; PROCESSES]);
         self.due.push(i64::MAX);
         self.went_on.push(i64::MIN);
         self.warned.push(false);

@@ -15,6 +15,7 @@ mod database;
 mod effect;
 mod fault;
 mod judge;
+mod life;
 mod local;
 mod orchestrator;
 mod outside;

@@ -53,8 +53,15 @@ pub(super) enum Act {
     Connect,
 }
 
+/// Processes at the most: one of each name, and the elder of one that was started in another's place.
+pub(super) const PROCESSES: usize = NAMES.len() + 1;
+
 /// The process.
 pub(super) struct Orchestrator {
+    /// Its name's place among [`NAMES`].
+    pub(super) node: usize,
+    /// Whether somebody starts it again: nobody does once another one has its name.
+    pub(super) minded: bool,
     pub(super) up: bool,
     pub(super) life: u32,
     pub(super) stalled_until: i64,
@@ -76,8 +83,10 @@ pub(super) struct Orchestrator {
 }
 
 impl Orchestrator {
-    pub(super) fn new(now: i64, definitions: Definitions) -> Self {
+    pub(super) fn new(node: usize, now: i64, definitions: Definitions) -> Self {
         Self {
+            node,
+            minded: true,
             up: false,
             life: 0,
             stalled_until: 0,
@@ -133,77 +142,6 @@ impl World {
         }
     }
 
-    // Life and death.
-
-    pub(super) fn start_orchestrator(&mut self, i: usize) {
-        let life = self.orchestrators[i].life + 1;
-        let mut new = Orchestrator::new(self.now, self.definitions.clone());
-        new.life = life;
-        new.up = true;
-        new.base = self.db_offset;
-        new.seed = self.rng.any();
-        new.next_tick = self.now + self.rng.range(1, 300);
-        self.orchestrators[i] = new;
-        tell!(self, None, "orchestrator {} starts", NAMES[i]);
-        self.connect(i);
-    }
-
-    fn connect(&mut self, i: usize) {
-        let process = &mut self.orchestrators[i];
-        if process.session.is_some() {
-            return;
-        }
-        if self.broker.away || self.now < self.cut_until[i] {
-            let clock = process.clock(self.now);
-            return process.owner.stand_still(clock); // it will, when the broker is back
-        }
-        let queue = self.broker.declare(i);
-        let process = &mut self.orchestrators[i];
-        process.session = Some(queue);
-        process.send_all_again = true;
-        process.next_tick = self.now + 1;
-    }
-
-    /// The session with the broker is over; so is everything that was not acknowledged.
-    pub(super) fn disconnect(&mut self, i: usize) {
-        if let Some(queue) = self.orchestrators[i].session.take() {
-            self.broker.delete(queue);
-        }
-        let process = &mut self.orchestrators[i];
-        process.taken.clear();
-        let clock = process.clock(self.now);
-        process.owner.stand_still(clock);
-    }
-
-    pub(super) fn reconnect(&mut self, i: usize) {
-        let (up, life) = (self.orchestrators[i].up, self.orchestrators[i].life);
-        if up {
-            self.after(1, Event::Orchestrator(i, life, Act::Connect));
-        }
-    }
-
-    fn end_orchestrator(&mut self, i: usize, orderly: bool) {
-        tell!(
-            self,
-            None,
-            "orchestrator {} {}",
-            NAMES[i],
-            if orderly { "is stopped" } else { "dies" }
-        );
-        if orderly {
-            let shards = self.orchestrators[i].owner.shards();
-            self.db.release(i, &shards);
-            self.db.seen_until[i] = i64::MIN;
-        }
-        self.disconnect(i);
-        let process = &mut self.orchestrators[i];
-        process.up = false;
-        process.life += 1;
-        let life = process.life;
-        let pause = self.rng.range(100, 6_000);
-        self.after(pause, Event::Orchestrator(i, life, Act::Start));
-    }
-
     pub(super) fn orchestrator_acts(&mut self, i: usize, life: u32, act: Act) {
         if self.orchestrators[i].life != life {
             return;
@@ -229,12 +167,12 @@ impl World {
                     self,
                     None,
                     "orchestrator {} stalls for {ms} ms before it can {}",
-                    NAMES[i],
+                    self.called(i),
                     name(&act)
                 );
                 self.orchestrators[i].stalled_until = self.now + ms;
                 self.after(ms + 1, Event::Orchestrator(i, life, act));
-                return;
+                return self.start_another(i);
             }
         }
         match act {
@@ -299,8 +237,14 @@ impl World {
         let clock = process.clock(self.now);
         process.owner.mind_held_back(clock);
         let held = process.owner.held();
-        let (leases, others) = self.db.renew(i, process.session, &held, LEASE_MS, db_now);
-        let plan = lease::plan(&leases, &held, NAMES[i], others);
+        let node = process.node;
+        let (leases, others) = self
+            .db
+            .renew(node, process.session, &held, LEASE_MS, db_now);
+        let plan = lease::plan(&leases, &held, NAMES[node], others);
+        if plan.fenced {
+            return self.fenced(i);
+        }
         process.owner.lose(&plan.lost);
         process.owner.lose(&plan.release);
         if process.session.is_some() {
@@ -312,11 +256,13 @@ impl World {
                 self,
                 None,
                 "orchestrator {} has lost {:?}",
-                NAMES[i],
+                self.called(i),
                 plan.lost
             );
         }
-        self.db.release(i, &plan.release);
+        let epochs = leases.iter().map(|lease| (lease.shard, lease.epoch));
+        let released: Vec<_> = epochs.filter(|one| plan.release.contains(&one.0)).collect();
+        self.db.release(node, &released);
         if !plan.acquire.is_empty() && self.orchestrators[i].session.is_some() {
             self.act_soon(i, Act::Acquire(plan.acquire));
         }
@@ -332,11 +278,12 @@ impl World {
 
     fn acquire(&mut self, i: usize, shards: &[i16]) {
         let (now, session) = (self.db_now(), self.orchestrators[i].session);
-        let got = self.db.acquire(i, session, shards, LEASE_MS, now);
+        let node = self.orchestrators[i].node;
+        let got = self.db.acquire(node, session, shards, LEASE_MS, now);
         if got.is_empty() || self.fate() != Fate::Done {
             return; // not held before they are read: they are taken once more
         }
-        tell!(self, None, "orchestrator {} takes {got:?}", NAMES[i]);
+        tell!(self, None, "orchestrator {} takes {got:?}", self.called(i));
         let shards: Vec<i16> = got.iter().map(|(shard, _)| *shard).collect();
         let process = &mut self.orchestrators[i];
         process.owner.acquired(&got);

@@ -2,7 +2,7 @@
 
 use super::{
     broker::{Body, Queue},
-    database::{NAMES, SHARDS, SignalRow, Told, number_of},
+    database::{HISTORY_KEY, SHARDS, SignalRow, Told, number_of},
     judge::{Judge, Why},
     orchestrator::{Act, Fate, Given},
     world::{Event, INCARNATION, World, tell},
@@ -16,6 +16,14 @@ const BATCH_MAX: usize = 500;
 const REREADS_MAX: u8 = 3;
 /// Whoever looks again by himself does it within this time.
 const SOON_MS: i64 = 60_000;
+
+/// Why a process does not know a batch to be written.
+enum Unwritten {
+    /// It has not heard.
+    Unheard,
+    /// The database refuses it.
+    Refused,
+}
 
 impl World {
     pub(super) fn poll(&mut self, i: usize) {
@@ -118,11 +126,11 @@ impl World {
     pub(super) fn commit(&mut self, i: usize, plan: Plan, given: Vec<Given>, rereads: u8) {
         let fate = self.fate();
         let answer = match fate {
-            Fate::Failed => Err(()),
+            Fate::Failed => Err(Unwritten::Unheard),
             Fate::Done | Fate::Unheard => self.advance(i, &plan, &given),
         };
         let answer = if fate == Fate::Unheard {
-            Err(())
+            Err(Unwritten::Unheard)
         } else {
             answer
         };
@@ -131,15 +139,34 @@ impl World {
                 self.orchestrators[i].failures = 0;
                 self.settled(i, plan, given, rereads, &moved);
             }
-            Err(()) => {
+            Err(why) => {
                 self.commit_failed(i, given.iter().map(|one| one.saga));
-                self.try_again(i, given, rereads);
+                match why {
+                    Unwritten::Unheard => self.try_again(i, given, rereads),
+                    Unwritten::Refused => self.halve(i, given, rereads),
+                }
             }
         }
     }
 
+    /// What is refused is tried in halves, until the culprit stands alone.
+    fn halve(&mut self, i: usize, mut given: Vec<Given>, rereads: u8) {
+        if let [culprit] = given.as_slice() {
+            let what = "the database refuses its change, and it is held".to_owned();
+            return self.broken("prompt-end", Some(number_of(culprit.saga)), what);
+        }
+        let second = given.split_off(given.len() / 2);
+        self.orchestrators[i].parts.push((second, rereads));
+        self.act_soon(i, Act::Read(given, rereads));
+    }
+
     /// The transaction, with the judge beside it.
-    fn advance(&mut self, i: usize, plan: &Plan, given: &[Given]) -> Result<HashSet<SagaId>, ()> {
+    fn advance(
+        &mut self,
+        i: usize,
+        plan: &Plan,
+        given: &[Given],
+    ) -> Result<HashSet<SagaId>, Unwritten> {
         let before = plan
             .writes
             .iter()
@@ -147,9 +174,10 @@ impl World {
         let before: Vec<_> = before.collect();
         let moved = match self.db.advance(&plan.writes) {
             Ok(moved) => moved,
+            Err(HISTORY_KEY) => return Err(Unwritten::Refused),
             Err(check) => {
                 self.broken(check, None, "the database refuses it".to_owned());
-                return Err(());
+                return Err(Unwritten::Unheard);
             }
         };
         let moved: HashSet<SagaId> = moved.into_iter().collect();
@@ -170,7 +198,7 @@ impl World {
                     self,
                     Some(number),
                     "{} applies {} to {:?}: {}, {:?}",
-                    NAMES[i],
+                    self.called(i),
                     told(&given[one.input].input),
                     one.log.cursor.map(|c| (c.step, c.kind, c.attempt)),
                     one.log.state.name(),
@@ -383,7 +411,7 @@ impl World {
                 self,
                 Some(number),
                 "{} sends {} {:?}, command {}, try {}{}",
-                NAMES[i],
+                self.called(i),
                 command.step,
                 command.kind,
                 command.seq,

@@ -3,7 +3,7 @@
 use super::{
     broker::{Body, Queue},
     fault::Fault,
-    orchestrator::{Act, STEP_NAMES},
+    orchestrator::{Act, PROCESSES, STEP_NAMES},
     world::{Event, World, tell},
 };
 use contract::{Command, StepKind};
@@ -83,14 +83,9 @@ impl World {
             self.after(ms, Event::BrokerBack);
         }
         if self.strikes(Fault::LineCut) {
-            let i = self.rng.below(2);
+            let i = self.rng.below(PROCESSES);
             let ms = self.rng.range(200, 60_000);
-            tell!(
-                self,
-                None,
-                "{} has no broker for {ms} ms",
-                super::database::NAMES[i]
-            );
+            tell!(self, None, "{} has no broker for {ms} ms", self.called(i));
             self.cut_until[i] = self.now + ms;
             self.disconnect(i);
             self.after(ms, Event::LineBack(i));
@@ -127,7 +122,7 @@ impl World {
     }
 
     fn sessions_end(&mut self) {
-        for i in 0..2 {
+        for i in 0..PROCESSES {
             self.disconnect(i);
             self.reconnect(i);
         }
@@ -139,7 +134,7 @@ impl World {
         }
         tell!(self, None, "the broker is back");
         self.broker.away = false;
-        for i in 0..2 {
+        for i in 0..PROCESSES {
             self.reconnect(i);
         }
         self.kick_all();

@@ -5,10 +5,10 @@ use super::{
     broker::{Body, Broker, Queue},
     coverage::Coverage,
     customer::Order,
-    database::{Database, Told},
+    database::{Database, NAMES, Told},
     fault::{Fault, Mix},
     judge::{Judge, Violation},
-    orchestrator::{Act, Orchestrator},
+    orchestrator::{Act, Orchestrator, PROCESSES},
     provider::Request,
     race::{self, Race},
     rng::Rng,
@@ -121,10 +121,10 @@ pub(super) struct World {
     /// By how much the database's clock is off.
     pub(super) db_offset: i64,
     /// Until when each orchestrator cannot reach the broker.
-    pub(super) cut_until: [i64; 2],
+    pub(super) cut_until: [i64; PROCESSES],
     pub(super) broker: Broker,
     pub(super) orders: Vec<Order>,
-    pub(super) orchestrators: [Orchestrator; 2],
+    pub(super) orchestrators: [Orchestrator; PROCESSES],
     pub(super) workers: [Worker; 2],
     pub(super) definitions: Definitions,
     pub(super) race: Option<Race>,
@@ -181,10 +181,10 @@ impl World {
             broker_only,
             db,
             db_offset: 0,
-            cut_until: [i64::MIN; 2],
+            cut_until: [i64::MIN; PROCESSES],
             broker: Broker::default(),
             orders: Vec::with_capacity(setting.sagas),
-            orchestrators: [0, 1].map(|_| Orchestrator::new(BEGIN, definitions.clone())),
+            orchestrators: std::array::from_fn(|i| Orchestrator::of(i, BEGIN, &definitions)),
             workers: [0, 1].map(|_| Worker::new()),
             definitions,
             race: setting.race,
@@ -243,7 +243,7 @@ impl World {
             let at = self.rng.range(0, heal + 20_000);
             self.after(at, Event::Withdraw);
         }
-        for i in 0..2 {
+        for i in 0..NAMES.len() {
             self.start_orchestrator(i);
         }
     }
@@ -257,7 +257,7 @@ impl World {
                 return self.broken("bounded-work", None, what);
             }
             let next = self.queue.peek().map(|Reverse(entry)| entry.0);
-            let tick = [0, 1].into_iter().filter(|i| self.orchestrators[*i].up);
+            let tick = (0..PROCESSES).filter(|i| self.orchestrators[*i].up);
             let tick = tick.min_by_key(|i| self.orchestrators[*i].next_tick);
             let tick_at = tick.map_or(i64::MAX, |i| self.orchestrators[i].next_tick);
             if self.healed_at.is_some_and(|at| self.now > at + SETTLED_MS) && self.is_over() {
@@ -303,8 +303,8 @@ impl World {
             !signal.applied && !stays && !Judge::rests(saga)
         };
         let known = |saga: &saga::Instance| {
-            let mut owners = self.orchestrators.iter().map(|process| &process.owner);
-            owners.any(|owner| owner.knows(saga.id))
+            let mut up = self.orchestrators.iter().filter(|process| process.up);
+            up.any(|process| process.owner.knows(saga.id))
         };
         let db_now = self.db_now();
         let sagas = || self.db.orders.iter().map(|row| &row.saga);
@@ -384,10 +384,10 @@ impl World {
         if self.broker.away {
             self.broker_back();
         }
-        for i in 0..2 {
+        for i in 0..PROCESSES {
             self.cut_until[i] = self.now;
             self.line_back(i);
-            if !self.orchestrators[i].up {
+            if !self.orchestrators[i].up && self.orchestrators[i].minded {
                 self.start_orchestrator(i);
             }
         }
