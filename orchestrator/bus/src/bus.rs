@@ -206,7 +206,7 @@ impl Bus {
     /// read it parks by itself.
     ///
     /// # Errors
-    /// Some may not be parked; do not acknowledge their message.
+    /// Some may not be parked; do not acknowledge their message, if somebody would miss it.
     pub async fn park(&self, parked: Vec<Parked>) -> Result<(), PublishError> {
         for one in &parked {
             METRICS.parked.with_label_values(&[&one.source]).inc();

@@ -383,7 +383,8 @@ impl Orchestrator {
         Ok(())
     }
 
-    /// A reply for a saga that does not exist at all is parked: it is from somewhere else.
+    /// A reply for a saga that does not exist at all is parked: it is from somewhere else, and nobody misses it
+    /// should the broker take nothing just now.
     async fn park_strays(&self, given: &[Given], settlements: &[Settlement], found: &Found) {
         let strays: Vec<Parked> = given
             .iter()
@@ -404,7 +405,7 @@ impl Orchestrator {
             })
             .collect();
         if let Err(error) = self.parts.bus.park(strays).await {
-            tracing::warn!(%error, "replies to unknown sagas could not be parked");
+            tracing::warn!(%error, "replies to unknown sagas could not be parked; they are dropped");
         }
     }
 
