@@ -48,6 +48,18 @@ pub enum What {
         /// The order's status.
         status: String,
     },
+    /// The customer decides on his bank's page.
+    Authenticated {
+        /// The order.
+        order: Uuid,
+        /// Whether he approves of the payment; else he refuses.
+        approves: bool,
+    },
+    /// Somebody who followed an order has gone, and was not told an end.
+    Left {
+        /// The order.
+        order: Uuid,
+    },
     /// An operator has heard from a customer where his mail is to go.
     Corrected {
         /// The order.

@@ -13,6 +13,8 @@ pub struct Times {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Step {
     resend_ms: i64,
+    /// How long it waits for somebody outside, if it does.
+    wait_ms: Option<i64>,
     /// Of `do`, `undo` and `probe`.
     policies: [Policy; 3],
 }
@@ -39,6 +41,7 @@ pub fn times_of(body: &Value) -> Times {
         let number = i16::try_from(step["number"].as_i64()?).ok()?;
         let times = Step {
             resend_ms: step["resend_ms"].as_i64()?,
+            wait_ms: step["waiting"]["deadline_ms"].as_i64(),
             policies: ["do_policy", "undo_policy", "probe_policy"].map(policy),
         };
         Some((number, times))
@@ -73,6 +76,12 @@ impl Times {
     #[must_use]
     pub const fn deadline_ms(&self) -> i64 {
         self.deadline_ms
+    }
+
+    /// How long a step waits for somebody outside before it is ended for it.
+    #[must_use]
+    pub fn wait_ms(&self, step: i16) -> Option<i64> {
+        self.steps.get(&step)?.wait_ms
     }
 
     /// How long a saga takes at most once everything is well, if it was on its way for so long while it was

@@ -6,6 +6,10 @@ use crate::{Evidence, books::Saga, journal::What};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
+/// Whoever follows an order hears its end at most so long after it, or after the last fault: a connection that says
+/// nothing is given up after 20 s, and a request after 8 s.
+const TOLD_WITHIN_MS: i64 = 60_000;
+
 pub(super) fn nothing_accepted_is_lost(evidence: &Evidence, found: &mut Found<'_>) {
     let books = &evidence.books;
     let orders: BTreeSet<Uuid> = books.orders.iter().map(|order| order.id).collect();
@@ -66,6 +70,22 @@ pub(super) fn nothing_accepted_is_lost(evidence: &Evidence, found: &mut Found<'_
             } if !orders.contains(order) => {
                 found.that(format!("order {order}"), "it was accepted and is not there");
             }
+            What::Answered {
+                order: Some(order), ..
+            } if !evidence.shown.contains_key(order) => {
+                found.that(
+                    format!("order {order}"),
+                    "it was accepted and nobody is shown it",
+                );
+            }
+            What::Left { order } => {
+                let ended = sagas.get(order).filter(|saga| saga.ended());
+                let from_ms = ended.map(|saga| saga.updated_at_ms.max(evidence.healed_at_ms));
+                if from_ms.is_some_and(|from| entry.at_ms - from > TOLD_WITHIN_MS) {
+                    let detail = "it has ended, and whoever followed it was never told";
+                    found.that(format!("order {order}"), detail);
+                }
+            }
             What::Told { order, rev, status } => {
                 // Two streams of one order are read side by side, so only the order of revisions counts.
                 let (latest, said) = last.entry(*order).or_insert((0, ""));
@@ -123,6 +143,10 @@ pub(super) fn honest_end(evidence: &Evidence, found: &mut Found<'_>) {
     {
         let subject = format!("saga {}", effect.saga_id);
         let Some(saga) = sagas.get(&effect.saga_id) else {
+            found.that(
+                subject,
+                format!("there is none, and {} is in force", effect.step),
+            );
             continue;
         };
         let taken_over = people::taken_over(books, saga);

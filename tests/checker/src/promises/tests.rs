@@ -4,6 +4,7 @@
 mod pauses;
 mod people;
 mod prompt;
+mod told;
 mod unknown;
 
 use super::{PROMISES, judge};
@@ -309,6 +310,7 @@ fn a_reason_that_is_explained_is_not_accused() {
         }),
         ("authentication_failed", |e| {
             e.journal[1] = asked(UNDONE, "pm_card_authenticationRequired");
+            e.journal.push(told::authenticated(false));
             e.ledger.truncate(1);
         }),
         ("payment_unavailable", |e| e.excused.late = true),
@@ -470,6 +472,7 @@ fn each_planted_violation_is_convicted_by_its_promise() {
         // It was paid: whoever had asked would have known.
         ("prompt-end", |e| {
             e.journal[1] = asked(UNDONE, "pm_card_authenticationRequired");
+            e.journal.push(told::authenticated(false));
             ended_for(e, "authentication_failed");
         }),
     ];

@@ -232,11 +232,12 @@ impl Run {
         reviewer.abort();
         operator.abort();
         clerks.abort();
-        let shown = shown(&self.customers.shop, &placed).await;
+        let now_shown = shown(&self.customers.shop, &placed).await;
+        self.stage.shown.extend(now_shown);
         let evidence = Evidence {
             broken_at_ms,
             healed_at_ms,
-            shown,
+            shown: self.stage.shown.clone(),
             excused: Excused {
                 late: fault.excused.late || !fault.is_long() && hold > STEPS_TRY,
             },

@@ -10,6 +10,7 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use checker::{collect::Reader, journal};
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -20,6 +21,7 @@ use tests::{
     smtp_sink::SmtpSink,
     world::{free_port, tcp::TcpProxy},
 };
+use uuid::Uuid;
 
 /// The first part of every name on the broker.
 pub(crate) const NAMESPACE: &str = "guichet";
@@ -74,6 +76,8 @@ pub(crate) struct Stage {
     /// The provider as the checker and payers reach it.
     pub(crate) provider: String,
     pub(crate) journal: Arc<Mutex<Vec<journal::Entry>>>,
+    /// What customers were shown of their orders once everything had come to rest, in all runs on it.
+    pub(crate) shown: BTreeMap<Uuid, String>,
     /// Unreadable things that were put on the broker on purpose.
     pub(crate) garbage: u64,
     /// Whether anything was ever done to it.
@@ -124,6 +128,7 @@ impl Stage {
             gateways: Vec::new(),
             provider: String::new(),
             journal: Arc::default(),
+            shown: BTreeMap::new(),
             garbage: 0,
             touched: false,
         };

@@ -144,8 +144,11 @@ async fn buy(shop: &Shop, wish: &Wish) -> Option<Placed> {
             }
         }
     };
-    // Whoever is not shown an end is seen by the checker, which knows whether there was one.
-    let _ = tokio::join!(follow, act);
+    let (followed, ()) = tokio::join!(follow, act);
+    // The checker knows whether there was an end to be told.
+    if followed.is_err() {
+        shop.leaves(&placed);
+    }
     Some(placed)
 }
 

@@ -309,6 +309,11 @@ impl Shop {
         ended
     }
 
+    /// Goes without having been told an end.
+    pub(crate) fn leaves(&self, placed: &Placed) {
+        self.note(What::Left { order: placed.id });
+    }
+
     /// Goes to the bank's page when there is one, and answers it.
     pub(crate) async fn authenticate(&self, placed: &Placed, decision: &str) {
         let began = Instant::now();
@@ -324,6 +329,9 @@ impl Shop {
                     return;
                 }
                 if let Some(page) = order["next_action"]["redirect_url"].as_str() {
+                    let approves = decision == "approve";
+                    let order = placed.id;
+                    self.note(What::Authenticated { order, approves });
                     let form = [("decision", decision)];
                     // Where it leads back to may be down; what counts is the decision.
                     let _ = self.http.post(page).form(&form).send().await;
