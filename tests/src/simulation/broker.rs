@@ -80,6 +80,22 @@ impl Broker {
         }
     }
 
+    /// How many messages are in which queue.
+    pub(super) fn holds(&self) -> impl Iterator<Item = (Queue, usize)> {
+        let commands = self.commands.iter().enumerate().flat_map(|(step, lanes)| {
+            let lanes = [false, true].into_iter().zip(lanes);
+            lanes.map(move |(undo, queue)| (Queue::Commands(step, undo), queue.len()))
+        });
+        let replies = self.replies.iter().enumerate();
+        let replies = replies.filter_map(|(number, slot)| {
+            let (_, queue) = slot.as_ref()?;
+            Some((Queue::Replies(number), queue.len()))
+        });
+        commands
+            .chain(replies)
+            .filter(|(_, messages)| *messages > 0)
+    }
+
     /// Everything is gone.
     pub(super) fn empty(&mut self) {
         self.commands = Default::default();

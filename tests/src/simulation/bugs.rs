@@ -130,6 +130,8 @@ pub const ALL: &[Planted] = &[
         &["money-iff-ticket", "prompt-end", "honest-end"],
         TWINS_WITH_KEYS_FORGOTTEN,
     ),
+    // Alone, the history's key refuses what is written over another one, and the saga is held for a person.
+    alone(&[Bug::UnconditionalWrite], &["prompt-end"]),
     // An effect is in force of which the row that was written over knew, a paid and ended order is before its
     // payment again, or two send the same command.
     alone(
@@ -159,6 +161,7 @@ pub const ALL: &[Planted] = &[
             "money-iff-ticket",
             "bounded-work",
             "broker-is-transport",
+            "nothing-accepted-is-lost",
         ],
         ELDERS_STALL,
     ),
@@ -167,7 +170,6 @@ pub const ALL: &[Planted] = &[
         &[Bug::InputsNotFolded, Bug::HistoryWithoutKey],
         &[
             "broker-is-transport",
-            "honest-end",
             "nothing-accepted-is-lost",
             "bounded-work",
         ],

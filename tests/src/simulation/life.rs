@@ -58,6 +58,7 @@ impl World {
         let minded = self.orchestrators[elder].minded;
         if let Some(i) = free.filter(|_| minded && self.strikes(Fault::NameTwice)) {
             self.orchestrators[elder].minded = false;
+            tell!(self, None, "{} is taken for gone", self.called(elder));
             self.orchestrators[i].node = self.orchestrators[elder].node;
             self.start_orchestrator(i);
         }

@@ -55,6 +55,8 @@ impl World {
             process.busy = true;
             return self.next_part(i);
         }
+        // Whatever came only says that there is something to look for: it is acknowledged before anybody looks.
+        process.taken.clear();
         if process.look {
             return self.look_around(i, false);
         }

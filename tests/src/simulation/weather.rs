@@ -9,6 +9,10 @@ use super::{
 use contract::{Command, StepKind};
 use std::rc::Rc;
 
+/// So long after everything is at rest the latest message has come, and the effect that it asked for has had its
+/// time.
+const DRAINED_MS: i64 = 120_000;
+
 impl World {
     /// Commands go to the queues of their steps, in one message for each queue.
     pub(super) fn publish_commands(&mut self, commands: Vec<Rc<Command>>) {
@@ -144,6 +148,34 @@ impl World {
         if self.now >= self.cut_until[i] {
             self.reconnect(i);
         }
+    }
+
+    /// Whether the broker is empty. Once everything is at rest it has to be, when the latest message has come
+    /// and was worked on.
+    pub(super) fn is_drained(&mut self) -> bool {
+        let left = self.left();
+        let late = self.over_at.is_some_and(|at| self.now > at + DRAINED_MS);
+        if late && !left.is_empty() {
+            let what = format!(
+                "everything is at rest, and the broker has {}",
+                left.join(", ")
+            );
+            self.broken("broker-is-transport", None, what);
+        }
+        left.is_empty()
+    }
+
+    /// What the broker has: what is in its queues, and what was taken from them and not acknowledged.
+    fn left(&self) -> Vec<String> {
+        let queued = self.broker.holds();
+        let queued = queued.map(|(queue, count)| format!("{count} in {queue:?}"));
+        let workers = self.workers.iter().enumerate().flat_map(|(w, worker)| {
+            let held = worker.holds(self.broker.life);
+            held.map(move |queue| format!("one of {queue:?} at worker {w}"))
+        });
+        let orchestrators = (0..PROCESSES).filter(|i| !self.orchestrators[*i].taken.is_empty());
+        let orchestrators = orchestrators.map(|i| format!("replies at {}", self.called(i)));
+        queued.chain(workers).chain(orchestrators).collect()
     }
 
     /// Once nothing goes wrong any more, nobody minds what another one minds.

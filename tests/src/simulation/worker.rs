@@ -96,6 +96,20 @@ impl Worker {
         }
     }
 
+    /// The queues of what it has not acknowledged in this life of the broker.
+    pub(super) fn holds(&self, broker_life: u32) -> impl Iterator<Item = Queue> {
+        let deliveries = self.deliveries.iter();
+        let held = deliveries.filter(move |one| one.broker_life == broker_life);
+        held.map(|one| one.queue)
+    }
+
+    /// One letter more of a delivery is answered or dropped; its number, if it was the last.
+    fn close(&mut self, delivery: u64) -> Option<u64> {
+        let delivery = self.deliveries.iter_mut().find(|one| one.id == delivery)?;
+        delivery.open = delivery.open.saturating_sub(1);
+        (delivery.open == 0).then_some(delivery.id)
+    }
+
     pub(super) fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
@@ -194,10 +208,13 @@ impl World {
         let now = chrono::DateTime::from_timestamp_millis(self.db_now()).unwrap_or_default();
         let mut letters = Vec::new();
         let mut answers = Vec::new();
+        let mut dropped = Vec::new();
+        let mut more = false;
         for _ in 0..MERGED {
             let Some(body) = self.broker.pop(queue) else {
                 break;
             };
+            more = true;
             let delivery = self.workers[w].number();
             if let Body::Commands(commands) = &body {
                 for command in commands {
@@ -208,7 +225,7 @@ impl World {
                     match triage(command, &STEP_NAMES[step], INCARNATION, now) {
                         Triage::Process => letters.push(letter),
                         Triage::Answer(verdict) => answers.push((letter, verdict)),
-                        Triage::Drop(_) => {}
+                        Triage::Drop(_) => dropped.push(delivery),
                     }
                 }
             }
@@ -225,10 +242,21 @@ impl World {
                 broker_life,
             });
         }
+        let worker = &mut self.workers[w];
+        let complete: Vec<u64> = dropped
+            .into_iter()
+            .filter_map(|id| worker.close(id))
+            .collect();
+        if !complete.is_empty() {
+            self.work_soon(w, Work::Acknowledge(complete));
+        }
         if !answers.is_empty() {
             self.work_soon(w, Work::Answer(answers));
         }
         if letters.is_empty() {
+            if more {
+                self.work_soon(w, Work::Take(step, undo)); // there may be more than it took
+            }
             return;
         }
         let is_outside = is_outside(step);
@@ -332,16 +360,7 @@ impl World {
                 Some((_, replies)) => replies.push(reply),
                 None => by_queue.push((queue, vec![reply])),
             }
-            let delivery = self.workers[w]
-                .deliveries
-                .iter_mut()
-                .find(|d| d.id == letter.delivery);
-            if let Some(delivery) = delivery {
-                delivery.open = delivery.open.saturating_sub(1);
-                if delivery.open == 0 {
-                    complete.push(delivery.id);
-                }
-            }
+            complete.extend(self.workers[w].close(letter.delivery));
         }
         if published {
             for (queue, replies) in by_queue {

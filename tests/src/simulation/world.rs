@@ -129,6 +129,8 @@ pub(super) struct World {
     pub(super) definitions: Definitions,
     pub(super) race: Option<Race>,
     pub(super) version: Option<i16>,
+    /// Since when everything is at rest.
+    pub(super) over_at: Option<i64>,
     pub(super) judge: Judge,
     pub(super) coverage: Coverage,
     pub(super) healed: bool,
@@ -189,6 +191,7 @@ impl World {
             definitions,
             race: setting.race,
             version: setting.version,
+            over_at: None,
             judge: Judge::default(),
             coverage: Coverage::default(),
             healed: calm,
@@ -260,7 +263,10 @@ impl World {
             let tick = (0..PROCESSES).filter(|i| self.orchestrators[*i].up);
             let tick = tick.min_by_key(|i| self.orchestrators[*i].next_tick);
             let tick_at = tick.map_or(i64::MAX, |i| self.orchestrators[i].next_tick);
-            if self.healed_at.is_some_and(|at| self.now > at + SETTLED_MS) && self.is_over() {
+            let is_settled = self.healed_at.is_some_and(|at| self.now > at + SETTLED_MS);
+            let is_over = is_settled && self.is_over();
+            self.over_at = self.over_at.or(Some(self.now)).filter(|_| is_over);
+            if is_over && self.is_drained() {
                 self.judge.close(&self.db, &self.orders);
                 if self.broker_only {
                     self.judge.close_after_outages(&self.db);
