@@ -135,6 +135,15 @@ fn every_planted_bug_is_caught_by_the_promise_that_it_breaks() {
     }
 }
 
+/// Or one of them would be enough to be caught by, and the other nothing that is seen.
+#[test]
+fn of_a_pair_neither_is_enough() {
+    for planted in bugs::ALL.iter().filter(|planted| planted.bugs.len() > 1) {
+        let seed = bugs::only_together(planted, CAUGHT_WITHIN);
+        assert!(seed.is_some(), "{:?}: one of them is enough", planted.bugs);
+    }
+}
+
 #[test]
 fn what_another_protection_covers_is_harmless_alone() {
     for planted in bugs::HARMLESS_ALONE {

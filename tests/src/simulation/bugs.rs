@@ -327,6 +327,20 @@ pub fn catch(planted: &Planted, seeds: u64) -> Option<Caught> {
     caught
 }
 
+/// A world in which several bugs show together and each alone does not, of so many worlds: what one overlooks the
+/// other protection finds.
+#[must_use]
+pub fn only_together(planted: &Planted, seeds: u64) -> Option<u64> {
+    let breaks = |bugs: &[Bug], seed| {
+        plant(bugs);
+        let broken = run(&planted.setting(seed, false)).violation.is_some();
+        plant(&[]);
+        broken
+    };
+    let alone = |seed| planted.bugs.iter().any(|bug| breaks(&[*bug], seed));
+    (1..=seeds).find(|seed| breaks(planted.bugs, *seed) && !alone(*seed))
+}
+
 /// The story of one world with a bug.
 #[must_use]
 pub fn story(planted: &Planted, seed: u64) -> Vec<String> {

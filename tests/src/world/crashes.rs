@@ -111,8 +111,7 @@ pub fn versions_with(place: &str) -> &'static [i16] {
 }
 
 /// Whether a place is on the way of an order whose capture nobody hears of, or beside it: where leases are taken,
-/// and where the provider is asked. Such an order takes longer than all others together, so elsewhere there is
-/// none.
+/// and where the provider is asked. Elsewhere there is none, to keep a whole run short.
 fn needs_unheard(place: &str) -> bool {
     let parts = ["provider.", ".lease.", ".capture.", ".issue.undo."];
     parts.iter().any(|part| place.contains(part))
@@ -333,27 +332,28 @@ impl Customers {
 
     async fn sold(&self) -> OrderId {
         let placed = self.place(&Wish::of(DIVING_A, 1)).await;
-        self.ended(&placed, "confirmed", "").await
+        self.ended(&placed, "confirmed", &[""]).await
     }
 
     async fn declined(&self) -> OrderId {
         let wish = Wish::of(DIVING_A, 1).paid_with("pm_card_visa_chargeDeclined");
         let placed = self.place(&wish).await;
-        self.ended(&placed, "cancelled", "card_declined").await
+        self.ended(&placed, "cancelled", &["card_declined"]).await
     }
 
     /// The provider tells of it, and so the payment is asked about.
     async fn authenticated(&self) -> OrderId {
         let (placed, page) = self.challenged().await;
         self.provider.authenticate(&page, "approve").await;
-        self.ended(&placed, "confirmed", "").await
+        self.ended(&placed, "confirmed", &[""]).await
     }
 
     /// The payment is cancelled.
     async fn gives_up(&self) -> OrderId {
         let (placed, _) = self.challenged().await;
         self.cancel(&placed).await;
-        self.ended(&placed, "cancelled", "customer_cancelled").await
+        self.ended(&placed, "cancelled", &["customer_cancelled"])
+            .await
     }
 
     /// Everything is undone, from the tickets on, and the money is given back.
@@ -366,7 +366,8 @@ impl Customers {
         })
         .await;
         self.cancel(&placed).await;
-        self.ended(&placed, "cancelled", "customer_cancelled").await
+        self.ended(&placed, "cancelled", &["customer_cancelled"])
+            .await
     }
 
     /// Its money is captured and nobody is told so, and asking is in vain until the time for it is over:
@@ -409,7 +410,9 @@ impl Customers {
         .await;
         self.time_is_over(&placed, StepKind::Probe).await;
         self.provider.forget_plans().await;
-        let order = self.ended(&placed, "cancelled", "step_failed").await;
+        // What the provider said last, or that the time was over, whichever was heard first.
+        let reasons = ["step_failed", "payment_unavailable"];
+        let order = self.ended(&placed, "cancelled", &reasons).await;
         let balance = self.provider.balance(placed.id.0).await;
         assert_eq!(balance.captures, 1, "{balance:?}");
         assert_eq!(balance.refunded_minor, balance.captured_minor);
@@ -464,10 +467,11 @@ impl Customers {
         .await;
     }
 
-    async fn ended(&self, placed: &Placed, status: &str, reason: &str) -> OrderId {
+    async fn ended(&self, placed: &Placed, status: &str, reasons: &[&str]) -> OrderId {
         let ended = tokio::time::timeout(PATIENCE, self.shop.ended(placed)).await;
         let ended = ended.unwrap_or_else(|_| panic!("no end of {}", placed.id));
-        assert_eq!((ended.status(), ended.reason()), (status, reason));
+        assert_eq!(ended.status(), status);
+        assert!(reasons.contains(&ended.reason()), "{:?}", ended.reason());
         self.judge.at_rest(placed.id).await;
         placed.id
     }

@@ -49,7 +49,8 @@ const fn some(on: &'static str, fault: &'static str) -> Lie {
     }
 }
 
-/// Those with one of two good cards: the others are taken, and meet what follows.
+/// Those with one of two good cards: the others are taken, and meet what follows (a payment is cancelled before it is
+/// refunded).
 const fn half(on: &'static str, fault: &'static str) -> Lie {
     Lie {
         card: Some(GOOD[0]),
@@ -61,7 +62,7 @@ const fn half(on: &'static str, fault: &'static str) -> Lie {
 const REFUSES_AND_DOES: Lies = &[
     half("confirm", r#""500_after""#),
     each("capture", r#""500_after""#),
-    each("cancel", r#""500_after""#),
+    half("cancel", r#""500_after""#),
     each("refund", r#""500_after""#),
 ];
 /// The same, and shows yesterday's truth of every other payment to whoever asks: of the others it becomes known that
@@ -69,7 +70,7 @@ const REFUSES_AND_DOES: Lies = &[
 const LIES: Lies = &[
     half("confirm", r#""500_after""#),
     each("capture", r#""500_after""#),
-    each("cancel", r#""500_after""#),
+    half("cancel", r#""500_after""#),
     each("refund", r#""500_after""#),
     half("retrieve", r#""stale""#),
 ];
@@ -77,7 +78,7 @@ const LIES: Lies = &[
 const HIDES: Lies = &[
     half("confirm", r#""reset_after""#),
     each("capture", r#""reset_after""#),
-    each("cancel", r#""timeout_after""#),
+    half("cancel", r#""timeout_after""#),
     each("refund", r#""reset_after""#),
     half("retrieve", r#""stale""#),
 ];
@@ -86,14 +87,14 @@ const BREAKS: Lies = &[
     some("create", r#""500""#),
     half("confirm", r#""500""#),
     each("capture", r#""500""#),
-    each("cancel", r#""500""#),
+    half("cancel", r#""500""#),
     each("refund", r#""500""#),
 ];
 const LIMITS: Lies = &[
     some("create", r#""429""#),
     half("confirm", r#""429""#),
     each("capture", r#""429""#),
-    each("cancel", r#""429""#),
+    half("cancel", r#""429""#),
     each("refund", r#""429""#),
     half("retrieve", r#""429""#),
 ];
