@@ -48,7 +48,8 @@ impl Report {
              each place, once at the first and once at the second passing, with orders {versions} of every kind on their \
              way; where it did not die there, that counts as failed. It was started again, each order was judged by its \
              end, its tickets and the provider's books, and every promise by `tests/checker`, as in the fault runs, \
-             with messages counted that nobody has acknowledged. *At rest*: the longest time from the moment at which the \
+             with messages counted that nobody has acknowledged; but the customers keep no journal here, so the checker \
+             judges neither the reason of an end nor what they were told: whoever placed an order looks at both. *At rest*: the longest time from the moment at which the \
              process was ready again until the last order had ended. {} deaths, {} failed.\n\n\
              | place | deaths (version/passing) | failed | at rest |\n|---|---|---|---|\n",
             commit(),
