@@ -45,6 +45,7 @@ const MUST_HAPPEN: &[&str] = &[
     "a nudge before the wait is looked at in it",
     "a nudge before a wait that does not come is settled",
     "our own request is not told early",
+    "an outdated owner reads again",
 ];
 
 /// The ends that sagas of each version have to have come to; each other one those of any.

@@ -121,6 +121,12 @@ impl TcpProxy {
         }
     }
 
+    /// The port that leads through it.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// The same URL, through the proxy.
     ///
     /// # Panics

@@ -65,6 +65,8 @@ pub(crate) struct Stage {
     pub(crate) binary: PathBuf,
     pub(crate) postgres: Postgres,
     pub(crate) standby: Option<Postgres>,
+    /// By it the standby follows.
+    pub(crate) replication: TcpProxy,
     pub(crate) rabbitmq: RabbitMq,
     pub(crate) nodes: Vec<RabbitMq>,
     pub(crate) roles: Vec<Role>,
@@ -103,8 +105,9 @@ impl Stage {
             RabbitMq::create(root, "rabbitmq")
         );
         let (mut postgres, rabbitmq) = (postgres?, rabbitmq?);
+        let replication = TcpProxy::to(&postgres.url()).await;
         let standby = match setting.standby {
-            true => Some(postgres.standby(root).await?),
+            true => Some(postgres.standby(root, &replication).await?),
             false => None,
         };
         let nodes = match setting.cluster {
@@ -120,6 +123,7 @@ impl Stage {
             binary: binary.to_owned(),
             postgres,
             standby,
+            replication,
             rabbitmq,
             nodes,
             roles: Vec::new(),

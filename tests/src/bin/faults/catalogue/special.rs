@@ -3,13 +3,14 @@
 use super::seen;
 use crate::{
     disk::fill,
-    fault::{Fault, OUTLASTS_LEASES},
+    fault::{Fault, OUTLASTS_LEASES, OUTLASTS_STATEMENTS},
     run::{Run, moment},
     servers::postgres::CONNECTIONS,
     stage::Setting,
 };
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
+use tests::world::tcp::Line;
 use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 
@@ -50,6 +51,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(node_back(run)),
     )
     .on(CLUSTER),
+    Fault::new(
+        "standby-cut",
+        "Without its standby the database commits nothing, and everything goes on once it is back.",
+        |run| Box::pin(standby(run, Line::Down)),
+        |run| Box::pin(commits_wait(run)),
+        |run| Box::pin(standby(run, Line::Up)),
+    )
+    .lasting(OUTLASTS_STATEMENTS)
+    .lease()
+    .on(STANDBY),
     Fault::new(
         "postgres-failover",
         "What was answered is on the synchronous standby.",
@@ -133,6 +144,17 @@ async fn node_back(run: &mut Run) -> Result<()> {
         .context("there is a cluster")?
         .start()
         .await
+}
+
+async fn standby(run: &mut Run, line: Line) -> Result<()> {
+    run.stage.replication.set(line);
+    Ok(())
+}
+
+async fn commits_wait(run: &mut Run) -> Result<String> {
+    let waiting = run.stage.postgres.waiting_for_standby().await?;
+    ensure!(waiting > 0, "no commit waits for the standby");
+    Ok(format!("{waiting} commits wait for the standby"))
 }
 
 async fn primary_dies(run: &mut Run) -> Result<()> {

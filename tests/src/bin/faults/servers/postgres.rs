@@ -13,7 +13,7 @@ use std::{
     process::Stdio,
     time::{Duration, Instant},
 };
-use tests::world::free_port;
+use tests::world::{free_port, tcp::TcpProxy};
 use tokio_postgres::{Client, NoTls};
 
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -223,8 +223,8 @@ impl Postgres {
         Ok(client)
     }
 
-    /// A standby that follows it, and that it waits for from now on before it calls anything committed.
-    pub(crate) async fn standby(&mut self, root: &Path) -> Result<Self> {
+    /// A standby that follows it by this line, and that it waits for from now on before it calls anything committed.
+    pub(crate) async fn standby(&mut self, root: &Path, line: &TcpProxy) -> Result<Self> {
         let hba = self.data().join("pg_hba.conf");
         let text =
             fs::read_to_string(&hba)? + "host replication postgres 127.0.0.1/32 scram-sha-256\n";
@@ -234,7 +234,8 @@ impl Postgres {
         let mut standby = Self::new(root, "standby", free_port(), self.password.clone())?;
         let source = format!(
             "host=127.0.0.1 port={} user=postgres password={} application_name=standby",
-            self.port, self.password
+            line.port(),
+            self.password
         );
         let data = standby.data().display().to_string();
         standby.run(
@@ -272,6 +273,13 @@ impl Postgres {
             ensure!(Instant::now() < deadline, "the standby does not follow");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// How many wait for their commit to be on the standby.
+    pub(crate) async fn waiting_for_standby(&self) -> Result<i64> {
+        let superuser = self.superuser("postgres").await?;
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        Ok(superuser.query_one(waiting, &[]).await?.get(0))
     }
 
     /// Makes a standby the server.
