@@ -3,7 +3,7 @@
 use super::{CALM, seen};
 use crate::{
     fault::{Fault, OUTLASTS_LEASES},
-    role::Kind,
+    role::{Kind, Role},
     run::Run,
 };
 use anyhow::Result;
@@ -40,9 +40,9 @@ macro_rules! asleep {
         Fault::new(
             $name,
             $hypothesis,
-            |run| Box::pin(signal(run, &$kinds, $of_each, Signal::SIGSTOP)),
+            |run| Box::pin(stand_still(run, &$kinds, $of_each)),
             |run| Box::pin(seen::asleep(run, $all)),
-            |run| Box::pin(signal(run, &$kinds, $of_each, Signal::SIGCONT)),
+            |run| Box::pin(go_on(run)),
         )
         .lasting(OUTLASTS_LEASES)
     };
@@ -165,12 +165,16 @@ pub(crate) const FAULTS: &[Fault] = &[
     restarted!("restart-all", "A new release is rolled out while customers order.", 2 of EVERY, 7),
 ];
 
+/// So many of a kind, by chance the first or the second where one of two is meant.
+fn some(run: &mut Run, kind: Kind, of_each: usize) -> impl Iterator<Item = &mut Role> {
+    let others = run.stage.of(kind).count().saturating_sub(of_each);
+    let first = run.rng.below(others + 1);
+    run.stage.of(kind).skip(first).take(of_each)
+}
+
 async fn kill(run: &mut Run, kinds: &[Kind], of_each: usize) -> Result<()> {
     for kind in kinds {
-        run.stage
-            .of(*kind)
-            .take(of_each)
-            .for_each(crate::role::Role::kill);
+        some(run, *kind, of_each).for_each(Role::kill);
     }
     Ok(())
 }
@@ -184,18 +188,23 @@ async fn back(run: &mut Run) -> Result<()> {
     Ok(())
 }
 
-async fn signal(run: &mut Run, kinds: &[Kind], of_each: usize, signal: Signal) -> Result<()> {
+async fn stand_still(run: &mut Run, kinds: &[Kind], of_each: usize) -> Result<()> {
     for kind in kinds {
-        for role in run.stage.of(*kind).take(of_each) {
-            role.signal(signal);
-        }
+        some(run, *kind, of_each).for_each(|role| role.signal(Signal::SIGSTOP));
     }
+    Ok(())
+}
+
+/// Lets go on who does not move.
+async fn go_on(run: &mut Run) -> Result<()> {
+    let asleep = run.stage.roles.iter().filter(|role| role.is_asleep());
+    asleep.for_each(|role| role.signal(Signal::SIGCONT));
     Ok(())
 }
 
 async fn restart(run: &mut Run, kinds: &[Kind], of_each: usize) -> Result<()> {
     for kind in kinds {
-        for role in run.stage.of(*kind).take(of_each) {
+        for role in some(run, *kind, of_each) {
             role.stop().await?;
             role.start()?;
             // The next only goes once this one works, as in a rolling update.
@@ -208,7 +217,7 @@ async fn restart(run: &mut Run, kinds: &[Kind], of_each: usize) -> Result<()> {
 /// All are asked to go at the same moment, and come back once the last has gone.
 async fn restart_together(run: &mut Run) -> Result<()> {
     let roles = run.stage.roles.iter_mut();
-    let stops = futures_util::future::join_all(roles.map(crate::role::Role::stop)).await;
+    let stops = futures_util::future::join_all(roles.map(Role::stop)).await;
     stops.into_iter().collect::<Result<Vec<()>>>()?;
     for role in &mut run.stage.roles {
         role.start()?;
