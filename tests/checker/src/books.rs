@@ -216,6 +216,8 @@ pub struct Stock {
     pub capacity: i64,
     /// How many are taken.
     pub taken: i64,
+    /// Whether its event was cancelled.
+    pub cancelled: bool,
 }
 
 /// A counter that a limit is taken from.

@@ -182,8 +182,10 @@ const TICKETS: &str = "SELECT order_id, line, event_id, offer_id, number, compan
     FROM tickets";
 
 /// Of what anybody has ordered.
-const STOCK: &str = "SELECT offer_id, capacity, taken FROM stock
-    WHERE taken > 0 OR offer_id IN (SELECT offer_id FROM order_items)";
+const STOCK: &str = "SELECT offer_id, capacity, taken, EXISTS (
+      SELECT FROM offers JOIN events ON events.id = event_id
+      WHERE offers.id = offer_id AND status = 'cancelled') AS cancelled
+    FROM stock WHERE taken > 0 OR offer_id IN (SELECT offer_id FROM order_items)";
 
 const TAKES: &str =
     "SELECT q.order_id, q.step, encode(t.subject, 'hex') || ' ' || t.event_id AS counter, t.quantity

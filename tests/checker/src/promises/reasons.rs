@@ -42,6 +42,8 @@ struct World<'a> {
     /// How many places were ordered of each offer, in all.
     wanted: BTreeMap<Uuid, i64>,
     capacity: BTreeMap<Uuid, i64>,
+    /// Offers whose event was cancelled.
+    cancelled: BTreeSet<Uuid>,
 }
 
 pub(super) fn explained(evidence: &Evidence, found: &mut Found<'_>) {
@@ -175,6 +177,12 @@ impl<'a> World<'a> {
                 .iter()
                 .map(|stock| (stock.offer_id, stock.capacity))
                 .collect(),
+            cancelled: books
+                .stock
+                .iter()
+                .filter(|stock| stock.cancelled)
+                .map(|stock| stock.offer_id)
+                .collect(),
         }
     }
 
@@ -188,6 +196,10 @@ impl<'a> World<'a> {
                 let capacity = self.capacity.get(offer).copied().unwrap_or_default();
                 self.wanted.get(offer).copied().unwrap_or_default() > capacity && *own > 0
             }),
+            "event_cancelled" => {
+                let own = self.own(order);
+                own.keys().any(|offer| self.cancelled.contains(offer))
+            }
             "limit_exceeded" => self.own(order).values().any(|own| *own > WITHIN_LIMITS),
             // A payment that succeeded was not declined, and who approved of it did not fail to.
             "authentication_failed" => {

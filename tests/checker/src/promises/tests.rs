@@ -215,6 +215,7 @@ fn sound() -> Evidence {
             offer_id: OFFER,
             capacity: 2,
             taken: 1,
+            cancelled: false,
         }],
         quotas: vec![Quota {
             counter: "ada".to_owned(),

@@ -74,6 +74,18 @@ fn waited(evidence: &mut Evidence, for_ms: i64) {
 }
 
 #[test]
+fn only_a_cancelled_event_explains_that_its_orders_ended_for_it() {
+    for cancelled in [true, false] {
+        let mut evidence = sound();
+        ended_for(&mut evidence, "event_cancelled");
+        evidence.books.stock[0].cancelled = cancelled;
+        let violations = judge(&evidence);
+        let accused = violations.iter().any(|one| one.promise == "prompt-end");
+        assert_eq!(accused, !cancelled, "{violations:#?}");
+    }
+}
+
+#[test]
 fn what_is_told_in_time_and_explained_is_not_accused() {
     let sounds: [Wrong; 7] = [
         |e| left(e, 60_000),
