@@ -172,6 +172,7 @@ pub(crate) fn all() -> Vec<Fault> {
         catalogue::crowd::FAULTS,
         catalogue::clocks::FAULTS,
         catalogue::special::FAULTS,
+        catalogue::paths::FAULTS,
         catalogue::people::FAULTS,
     ]
     .concat()

@@ -5,6 +5,7 @@ pub(crate) mod crowd;
 pub(crate) mod messages;
 pub(crate) mod network;
 pub(crate) mod pairs;
+pub(crate) mod paths;
 pub(crate) mod people;
 pub(crate) mod provider;
 pub(crate) mod roles;

@@ -21,18 +21,18 @@ const ALWAYS: u64 = 1_000_000;
 const HOLD_MS: u64 = 1_000;
 
 /// What it is told to do to a kind of request.
-struct Lie {
-    on: &'static str,
-    fault: &'static str,
+pub(super) struct Lie {
+    pub(super) on: &'static str,
+    pub(super) fault: &'static str,
     /// To so many at most.
-    times: u64,
+    pub(super) times: u64,
     /// To those with this card only.
-    card: Option<&'static str>,
+    pub(super) card: Option<&'static str>,
 }
 
-type Lies = &'static [Lie];
+pub(super) type Lies = &'static [Lie];
 
-const fn each(on: &'static str, fault: &'static str) -> Lie {
+pub(super) const fn each(on: &'static str, fault: &'static str) -> Lie {
     Lie {
         on,
         fault,
@@ -191,7 +191,7 @@ fn plans_url(run: &Run) -> String {
     format!("{}/_sim/faults", run.stage.provider)
 }
 
-async fn plan(run: &mut Run, lies: Lies) -> Result<()> {
+pub(super) async fn plan(run: &mut Run, lies: Lies) -> Result<()> {
     for lie in lies {
         let fault: Value = serde_json::from_str(lie.fault)?;
         let mut plan =
@@ -227,7 +227,7 @@ async fn met(run: &mut Run, lies: Lies) -> Result<String> {
     Ok(format!("requests that met it: {}", met.join(", ")))
 }
 
-async fn unplanned(run: &mut Run) -> Result<()> {
+pub(super) async fn unplanned(run: &mut Run) -> Result<()> {
     let answer = reqwest::Client::new().delete(plans_url(run)).send().await?;
     answer.error_for_status()?;
     Ok(())

@@ -1,5 +1,5 @@
-//! The workload: customers who come when they come, whatever the others have heard (an open loop), on
-//! every path that an order can take, and write down what they were told.
+//! The workload: customers who come when they come, whatever the others have heard (an open loop), of
+//! every kind that [`wish`] has, and write down what they were told.
 
 mod shop;
 pub(crate) mod wish;
@@ -53,6 +53,31 @@ impl Customers {
                 tokio::time::sleep_until(at).await;
                 Box::pin(buy(&shop, &wish)).await
             });
+        }
+    }
+
+    /// So many come at once who want the same event, pay for it by this method and behave so, at one of the gateways
+    /// or at both.
+    pub(crate) fn flock(
+        &mut self,
+        count: u64,
+        method: &str,
+        behaviour: Behaviour,
+        gateway: Option<usize>,
+    ) {
+        let one = OnSale {
+            plenty: self.on_sale.plenty.iter().take(1).cloned().collect(),
+            few: Vec::new(),
+        };
+        for _ in 0..count {
+            self.looks += 1;
+            let mut wish = wish::plain(self.run, self.looks, &one);
+            wish.body["payment"]["method"] = method.into();
+            wish.behaviour = behaviour;
+            wish.gateway = gateway.unwrap_or(wish.gateway);
+            let shop = Arc::clone(&self.shop);
+            self.coming
+                .spawn(async move { Box::pin(buy(&shop, &wish)).await });
         }
     }
 
