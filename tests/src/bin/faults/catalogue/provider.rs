@@ -3,7 +3,7 @@
 
 use super::{network::set, seen};
 use crate::{
-    customers::wish::GOOD,
+    customers::wish::{DECLINED, GOOD},
     fault::{Fault, OUTLASTS_LEASES},
     role::To,
     run::Run,
@@ -26,8 +26,8 @@ pub(super) struct Lie {
     pub(super) fault: &'static str,
     /// To so many at most.
     pub(super) times: u64,
-    /// To those with this card only.
-    pub(super) card: Option<&'static str>,
+    /// To those with one of these cards only, if there are any.
+    pub(super) cards: &'static [&'static str],
 }
 
 pub(super) type Lies = &'static [Lie];
@@ -37,7 +37,7 @@ pub(super) const fn each(on: &'static str, fault: &'static str) -> Lie {
         on,
         fault,
         times: ALWAYS,
-        card: None,
+        cards: &[],
     }
 }
 
@@ -49,12 +49,20 @@ const fn some(on: &'static str, fault: &'static str) -> Lie {
     }
 }
 
-/// Those with one of two good cards: the others are taken, and meet what follows (a payment is cancelled before it is
-/// refunded).
+/// Those with one of two good cards: the others are taken, and meet what follows.
 const fn half(on: &'static str, fault: &'static str) -> Lie {
     Lie {
-        card: Some(GOOD[0]),
+        cards: &[GOOD[0]],
         ..each(on, fault)
+    }
+}
+
+/// What is declined is cancelled. Those with the other good card are not hindered: a payment is cancelled before it
+/// is refunded.
+const fn cancel(fault: &'static str) -> Lie {
+    Lie {
+        cards: &[GOOD[0], DECLINED[0], DECLINED[1], DECLINED[2]],
+        ..each("cancel", fault)
     }
 }
 
@@ -62,7 +70,7 @@ const fn half(on: &'static str, fault: &'static str) -> Lie {
 const REFUSES_AND_DOES: Lies = &[
     half("confirm", r#""500_after""#),
     each("capture", r#""500_after""#),
-    half("cancel", r#""500_after""#),
+    cancel(r#""500_after""#),
     each("refund", r#""500_after""#),
 ];
 /// The same, and shows yesterday's truth of every other payment to whoever asks: of the others it becomes known that
@@ -70,7 +78,7 @@ const REFUSES_AND_DOES: Lies = &[
 const LIES: Lies = &[
     half("confirm", r#""500_after""#),
     each("capture", r#""500_after""#),
-    half("cancel", r#""500_after""#),
+    cancel(r#""500_after""#),
     each("refund", r#""500_after""#),
     half("retrieve", r#""stale""#),
 ];
@@ -78,7 +86,7 @@ const LIES: Lies = &[
 const HIDES: Lies = &[
     half("confirm", r#""reset_after""#),
     each("capture", r#""reset_after""#),
-    half("cancel", r#""timeout_after""#),
+    cancel(r#""timeout_after""#),
     each("refund", r#""reset_after""#),
     half("retrieve", r#""stale""#),
 ];
@@ -87,14 +95,14 @@ const BREAKS: Lies = &[
     some("create", r#""500""#),
     half("confirm", r#""500""#),
     each("capture", r#""500""#),
-    half("cancel", r#""500""#),
+    cancel(r#""500""#),
     each("refund", r#""500""#),
 ];
 const LIMITS: Lies = &[
     some("create", r#""429""#),
     half("confirm", r#""429""#),
     each("capture", r#""429""#),
-    half("cancel", r#""429""#),
+    cancel(r#""429""#),
     each("refund", r#""429""#),
     half("retrieve", r#""429""#),
 ];
@@ -194,16 +202,21 @@ fn plans_url(run: &Run) -> String {
 pub(super) async fn plan(run: &mut Run, lies: Lies) -> Result<()> {
     for lie in lies {
         let fault: Value = serde_json::from_str(lie.fault)?;
-        let mut plan =
-            json!({"on": lie.on, "fault": fault, "times": lie.times, "hold_ms": HOLD_MS});
-        if let Some(card) = lie.card {
-            plan["match"] = json!({"payment_method": card});
+        let plan = json!({"on": lie.on, "fault": fault, "times": lie.times, "hold_ms": HOLD_MS});
+        let of = |card: &&str| json!({"payment_method": card});
+        let mut matching: Vec<Value> = lie.cards.iter().map(of).collect();
+        if matching.is_empty() {
+            matching.push(json!({}));
         }
-        let asking = reqwest::Client::new().post(plans_url(run));
-        let answer = asking.body(plan.to_string()).send().await?;
-        let status = answer.status();
-        let said = answer.text().await?;
-        ensure!(status.is_success(), "the provider takes no plan: {said}");
+        for of in matching {
+            let mut plan = plan.clone();
+            plan["match"] = of;
+            let asking = reqwest::Client::new().post(plans_url(run));
+            let answer = asking.body(plan.to_string()).send().await?;
+            let status = answer.status();
+            let said = answer.text().await?;
+            ensure!(status.is_success(), "the provider takes no plan: {said}");
+        }
     }
     Ok(())
 }
@@ -216,11 +229,10 @@ async fn met(run: &mut Run, lies: Lies) -> Result<String> {
     let mut met = Vec::new();
     for lie in lies {
         // A customer's own plan is for once; one that is used up is not listed any more.
-        let plan = plans
-            .iter()
-            .find(|plan| plan["hold_ms"] == HOLD_MS && plan["on"] == lie.on);
-        let left = plan.map_or(0, |plan| plan["remaining"].as_u64().unwrap_or(lie.times));
-        let count = lie.times - left;
+        let ours = |plan: &&Value| plan["hold_ms"] == HOLD_MS && plan["on"] == lie.on;
+        let left = plans.iter().filter(ours).map(|plan| &plan["remaining"]);
+        let left: u64 = left.filter_map(Value::as_u64).sum();
+        let count = lie.times * lie.cards.len().max(1) as u64 - left;
         ensure!(count > 0, "no {} met it; before it {met:?}", lie.on);
         met.push(format!("{} {count}", lie.on));
     }

@@ -27,7 +27,7 @@ pub(crate) const BOUNCES: &str = "@bounces.example.org";
 pub(crate) const DISPUTED: &str = "pm_card_createDispute";
 /// Cards that are good for everything.
 pub(crate) const GOOD: [&str; 2] = ["pm_card_visa", "pm_card_mastercard"];
-const DECLINED: [&str; 3] = [
+pub(crate) const DECLINED: [&str; 3] = [
     "pm_card_chargeDeclined",
     "pm_card_chargeDeclinedInsufficientFunds",
     "pm_card_chargeDeclinedExpiredCard",
