@@ -23,7 +23,7 @@ const MET_WITHIN: Duration = Duration::from_secs(15);
 const UNHEARD_CARD: &str = "pm_card_amex";
 const fn unheard(on: &'static str, fault: &'static str) -> Lie {
     Lie {
-        card: Some(UNHEARD_CARD),
+        cards: &[UNHEARD_CARD],
         ..each(on, fault)
     }
 }

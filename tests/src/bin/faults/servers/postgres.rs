@@ -233,7 +233,8 @@ impl Postgres {
         superuser.batch_execute("SELECT pg_reload_conf()").await?;
         let mut standby = Self::new(root, "standby", free_port(), self.password.clone())?;
         let source = format!(
-            "host=127.0.0.1 port={} user=postgres password={} application_name=standby",
+            "host=127.0.0.1 port={} user=postgres password={} application_name=standby sslmode=disable \
+             gssencmode=disable",
             line.port(),
             self.password
         );
