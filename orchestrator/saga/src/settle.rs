@@ -45,9 +45,9 @@ impl Write {
 
     /// Whether the history takes its rows, one for each revision, beside those that it `has`. What the SQL
     /// does, for the simulation.
-    pub fn is_noted(&self, mut has: impl FnMut(i32) -> bool) -> bool {
+    pub fn is_noted(&self, has: impl FnMut(i32) -> bool) -> bool {
         let revisions = self.applied.iter().map(|one| one.log.rev);
-        planted(Bug::HistoryWithoutKey) || !revisions.into_iter().any(|rev| has(rev))
+        planted(Bug::HistoryWithoutKey) || !revisions.into_iter().any(has)
     }
 }
 

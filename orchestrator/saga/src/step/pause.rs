@@ -38,7 +38,7 @@ impl Draft<'_> {
         let by = self.now.ms.saturating_sub(since).max(0);
         let by = if planted(Bug::PauseTakesTime) { 0 } else { by };
         let later = |at: i64| at.saturating_add(by);
-        self.next.deadline = later(self.next.deadline);
+        self.next.deadline = self.next.deadline.saturating_add(by);
         self.next.budget_until = self.next.budget_until.map(later);
         self.next.waiting_since = self.next.waiting_since.map(later);
         let due = self.next.wake_at.map(later);
