@@ -5,12 +5,13 @@
 //! Half of the payments succeed late (the request is slow). The other half succeed at once, and it is
 //! known late (the answer is); those that end meanwhile have to be given back.
 //!
-//! By `order@2` the captures race as well. Their outcome decides, whenever it comes, so they are slower than
-//! the worker's patience: nobody is told what became of them.
+//! By `order@2` the captures race as well: the authorisations before them take so long that they begin at
+//! every distance from the end, and they are slow themselves. The outcome of one that was begun in time decides,
+//! whenever it comes.
 
 use crate::{alone, place};
 use contract::{OrderId, Outcome, StepKind, StepName};
-use engine::definitions::Definitions;
+use engine::{definitions::Definitions, view::Moment};
 use futures_util::{StreamExt as _, stream};
 use saga::{Definition, RetryPolicy, State};
 use serde_json::json;
@@ -36,6 +37,12 @@ const TIME_MS: u32 = 4_000;
 const TAKES_MS: u64 = 200;
 const STEPS: u64 = 197;
 const STEP_MS: u64 = 40;
+/// How long a capture takes at most.
+const CAPTURE_MAX_MS: u64 = 2_000;
+/// How long a worker waits for a payment: longer than any takes.
+const PAYS_WITHIN_MS: u64 = 10_000;
+/// Captures have to be decided after the end at least so often.
+const LATE_AT_LEAST: usize = 20;
 /// Each end comes at least so often.
 const AT_LEAST: usize = 50;
 /// From the last order to the last end.
@@ -81,29 +88,13 @@ impl Ends {
     }
 }
 
-/// What is slow, and how long a worker waits for it.
+/// What is slow.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Racer {
     /// The request that charges, or authorises.
     Confirm,
-    /// The one that takes what was authorised.
+    /// That one, and the one that takes what was authorised.
     Capture,
-}
-
-impl Racer {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Confirm => "confirm",
-            Self::Capture => "capture",
-        }
-    }
-
-    fn timeout_ms(self) -> u64 {
-        match self {
-            Self::Confirm => 10_000,
-            Self::Capture => 1_000,
-        }
-    }
 }
 
 /// Runs the races, and judges each order: tickets or the money back, never both, never neither.
@@ -112,7 +103,7 @@ async fn race(mut definition: Definition, racer: Racer) -> Ends {
     let pays_at = pay(&mut definition).number;
     let world = World::with(Settings {
         server: None,
-        pay_timeout_ms: racer.timeout_ms(),
+        pay_timeout_ms: PAYS_WITHIN_MS,
         version: definition.id,
         definitions: Definitions::of([definition]),
         worker: workers::Config {
@@ -136,7 +127,7 @@ async fn race(mut definition: Definition, racer: Racer) -> Ends {
         let wish = Wish::of(DIVING_A, 1);
         let takes_ms = TAKES_MS + number * 89 % STEPS * STEP_MS;
         let mut plan = json!({
-            "match": {"receipt_email": wish.email()}, "on": racer.name(), "times": 1,
+            "match": {"receipt_email": wish.email()}, "on": "confirm", "times": 1,
             "fault": {"slow": {"ms": takes_ms}},
         });
         if number % 2 == 1 && racer == Racer::Confirm {
@@ -144,6 +135,11 @@ async fn race(mut definition: Definition, racer: Racer) -> Ends {
             plan["hold_ms"] = takes_ms.into();
         }
         world.provider.plan_as(&plan).await;
+        if racer == Racer::Capture {
+            plan["on"] = "capture".into();
+            plan["fault"]["slow"]["ms"] = (1 + number * 53 % CAPTURE_MAX_MS).into();
+            world.provider.plan_as(&plan).await;
+        }
         place(&world.shop, &wish).await
     });
     let at_once = usize::try_from(ON_THE_WAY).expect("few");
@@ -185,18 +181,29 @@ async fn the_order_s_deadline_against_the_authorisation() {
     ends.world.judge.check_finds_nothing().await;
 }
 
-/// A capture that was begun in time is ended by its outcome; one of which nobody hears in time is undone, and
-/// what it takes meanwhile is given back.
+/// A capture that was begun in time is ended by its outcome; one that would begin too late is not begun.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_order_s_deadline_against_the_capture() {
     let short = definition(saga::order::v2(), |order| order.deadline_ms = TIME_MS);
     let ends = race(short, Racer::Capture).await;
     let (sold, given_back, never) = (ends.sold(), ends.given_back(), ends.never_charged());
     assert_eq!(sold + given_back + never, ends.orders.len());
+    let mut late = 0;
+    for (order, state, _) in &ends.orders {
+        if *state == State::Completed {
+            let timeline = ends.world.judge.saga(*order).await.timeline;
+            let is_capture = |moment: &&Moment| {
+                moment.step == Some(StepName::CAPTURE) && moment.outcome == Some(Outcome::Done)
+            };
+            let captured = timeline.iter().find(is_capture).expect("it was captured");
+            let took = captured.at - timeline[0].at;
+            late += usize::from(took.num_milliseconds() > i64::from(TIME_MS));
+        }
+    }
     let counts = [sold, given_back + never];
     assert!(
-        counts.iter().all(|count| *count >= AT_LEAST),
-        "{counts:?}, {given_back} given back"
+        counts.iter().all(|count| *count >= AT_LEAST) && late >= LATE_AT_LEAST,
+        "{counts:?}, {given_back} given back, {late} captured late"
     );
     ends.world.judge.check_finds_nothing().await;
 }

@@ -114,14 +114,14 @@ fn a_capture_that_is_held_back_is_undone_at_the_deadline_and_not_tried_for_ever(
 /// The last answer was that it was not done: another try would be begun after the deadline.
 #[test]
 fn a_capture_between_two_tries_is_not_tried_after_the_deadline() {
-    let (definition, mut saga) = version_at(order::v2(), 4);
-    let late = saga.deadline;
-    saga = after(
-        &definition,
-        &saga,
-        &reply(&saga, Outcome::Retry, "busy"),
-        late - 1,
-    );
+    let (definition, capturing) = version_at(order::v2(), 4);
+    let late = T0 + 10_000; // the capture's own time is not over
+    let capturing = Instance {
+        deadline: late,
+        ..capturing
+    };
+    let busy = reply(&capturing, Outcome::Retry, "busy");
+    let saga = after(&definition, &capturing, &busy, late - 1);
     assert_eq!(saga.wake_at, Some(late), "no pause is longer");
     let ended = step(&definition, &saga, &Input::Wake, now(late)).expect("due");
     assert_eq!(ended.next.state, State::Compensating);
