@@ -1,5 +1,5 @@
 //! `crash-points`: has roles die at every named place, at its first and at its second passing, with orders
-//! of every kind on their way, and judges what becomes of them.
+//! of the kinds that come by it on their way, and judges what becomes of them.
 
 mod report;
 

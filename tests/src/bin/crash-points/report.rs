@@ -45,7 +45,7 @@ impl Report {
         let mut page = format!(
             "# Deaths at named places\n\n\
              Written by `./ops/faults crash-points --report` at commit `{}`. Each process has died as by `kill -9` at \
-             each place, once at the first and once at the second passing, with orders {versions} of every kind on their \
+             each place, once at the first and once at the second passing, with orders {versions} of the kinds that come by it on their \
              way; where it did not die there, that counts as failed. It was started again, each order was judged by its \
              end, its tickets and the provider's books, and every promise by `tests/checker`, as in the fault runs, \
              with messages counted that nobody has acknowledged; but the customers keep no journal here, so the checker \
