@@ -44,15 +44,20 @@ impl Clock {
     /// The database said so after it was asked and before it was heard. What is known and lies between is
     /// left alone, so a slow answer moves nothing; what lies outside is put right, and so the time goes
     /// back when the database's does: its clock was set, or another server took over.
-    pub fn observe(&self, asked: Instant, database_now_ms: i64) {
+    ///
+    /// Returns by how many milliseconds the time was put right; forward is positive.
+    pub fn observe(&self, asked: Instant, database_now_ms: i64) -> i64 {
         let base_at = |at: Instant| database_now_ms.saturating_sub(self.ms_at(at));
         let (heard, asked) = (base_at(Instant::now()), base_at(asked));
         // Both ends are cut to milliseconds.
         let to_base = |known: i64| Some(known.clamp(heard, asked.max(heard).saturating_add(1)));
-        // The closure never refuses.
-        let _ = self
+        let before = self
             .base_ms
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, to_base);
+        // The closure never refuses.
+        before.map_or(0, |before| {
+            to_base(before).map_or(0, |after| after.saturating_sub(before))
+        })
     }
 
     /// Asks the database, and learns from its answer.
@@ -98,11 +103,13 @@ mod tests {
             start: ago(10_000).expect("it runs for longer"),
             ..Clock::new(1_000_000)
         };
-        clock.observe(Instant::now(), 2_000_000);
+        let leap = clock.observe(Instant::now(), 2_000_000);
         let before = clock.now_ms();
         assert!(before >= 2_000_000, "forward at once");
+        assert!((900_000..=990_001).contains(&leap), "{leap} ms");
         // Asked a second ago, and told so 900 ms ago.
-        clock.observe(ago(1_000).expect("it runs for longer"), before - 900);
+        let leap = clock.observe(ago(1_000).expect("it runs for longer"), before - 900);
+        assert_eq!(leap, 0);
         assert!(clock.now_ms() >= before);
         for back in [50, 45_000, 500_000] {
             let set = clock.now_ms() - back;

@@ -21,8 +21,6 @@ const TICK_MS: i64 = 2_500;
 const SCAN_ROUNDS: u32 = 24;
 /// Sagas of a withdrawn definition that are ended in one round.
 const WITHDRAWN_MAX: usize = 2_000;
-/// A real step of the database's clock.
-const STEP_MS: i64 = 60_000;
 
 /// An input with the signal that it came from.
 #[derive(Clone, Debug)]
@@ -70,6 +68,8 @@ pub(super) struct Orchestrator {
     pub(super) owner: Owner,
     /// The database's time less ours, as far as it is known.
     pub(super) base: i64,
+    /// By how much that was put right since the owner heard of it.
+    pub(super) leapt_ms: i64,
     pub(super) seed: u64,
     pub(super) session: Option<usize>,
     pub(super) send_all_again: bool,
@@ -94,6 +94,7 @@ impl Orchestrator {
             renewed: now,
             owner: Owner::new(definitions),
             base: 0,
+            leapt_ms: 0,
             seed: 0,
             session: None,
             send_all_again: false,
@@ -111,13 +112,17 @@ impl Orchestrator {
         now + self.base
     }
 
-    /// As the product's clock learns: the quickest answer is nearest to the truth, and only a real
-    /// step of the database's clock takes the time back.
+    /// As the product's clock learns from an answer that comes at once.
     pub(super) fn observe(&mut self, now: i64, db_now: i64) {
         let base = db_now - now;
-        if base > self.base || self.base - base > STEP_MS {
-            self.base = base;
-        }
+        self.leapt_ms += base - self.base;
+        self.base = base;
+    }
+
+    /// Before anything is decided by a clock that was set.
+    pub(super) fn heed_leap(&mut self, now: i64) {
+        let by_ms = std::mem::take(&mut self.leapt_ms);
+        self.owner.leapt(by_ms, self.clock(now));
     }
 }
 
@@ -234,6 +239,7 @@ impl World {
         let process = &mut self.orchestrators[i];
         process.renewed = self.now;
         process.observe(self.now, db_now);
+        process.heed_leap(self.now);
         let clock = process.clock(self.now);
         process.owner.mind_held_back(clock);
         let held = process.owner.held();

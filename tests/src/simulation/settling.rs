@@ -43,6 +43,7 @@ impl World {
             }
             process.taken.push(body);
         }
+        process.heed_leap(self.now);
         let clock = process.clock(self.now);
         let due = process.owner.due(clock, BATCH_MAX);
         given.extend(due.into_iter().map(|saga| Given {
@@ -104,6 +105,7 @@ impl World {
             }
         }
         process.seed = process.seed.wrapping_add(1);
+        process.heed_leap(self.now);
         let now = Now::new(process.clock(self.now), process.seed);
         let inputs = inputs_of(&given);
         for (id, input) in &inputs {

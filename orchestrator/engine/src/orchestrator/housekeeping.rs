@@ -171,7 +171,8 @@ impl Orchestrator {
         let mut others = 0;
         if let [row, ..] = rows.as_slice() {
             others = usize::try_from(row.4).unwrap_or(0);
-            self.clock.observe(asked, row.5);
+            self.leapt_ms += self.clock.observe(asked, row.5);
+            self.heed_leap();
         }
         let leases: Vec<Lease> = rows
             .into_iter()

@@ -91,6 +91,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
         owner: Owner::new(parts.definitions.clone()),
         parts,
         clock: Clock::new(now_ms),
+        leapt_ms: 0,
         renewed: Instant::now(),
         sessions: Sessions::default(),
         lost: None,
@@ -110,6 +111,8 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
 struct Orchestrator {
     parts: Parts,
     clock: Clock,
+    /// By how much that was put right since its owner heard of it.
+    leapt_ms: i64,
     /// What it knows of its sagas, and what it decides.
     owner: Owner,
     /// When the last renewal went through.
@@ -231,8 +234,15 @@ impl Orchestrator {
         (given, ackers, look)
     }
 
+    /// Before anything is decided by a clock that was set.
+    fn heed_leap(&mut self) {
+        let by_ms = std::mem::take(&mut self.leapt_ms);
+        self.owner.leapt(by_ms, self.clock.now_ms());
+    }
+
     /// Sagas whose time has come.
     fn due(&mut self) -> Vec<Given> {
+        self.heed_leap();
         let now = self.clock.now_ms();
         if !self.can_send() {
             self.owner.stand_still(now);

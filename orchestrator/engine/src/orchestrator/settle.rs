@@ -173,6 +173,7 @@ impl Orchestrator {
         let begun = Instant::now();
         let found = self.load_missing(given).await?;
         self.seed = self.seed.wrapping_add(1);
+        self.heed_leap();
         let now = Now::new(self.clock.now_ms(), self.seed);
         let inputs: Vec<(SagaId, Input)> = given
             .iter()
@@ -215,7 +216,7 @@ impl Orchestrator {
         Ok(again.cloned().collect())
     }
 
-    async fn commit(&self, plan: &Plan, given: &[Given]) -> Result<HashSet<SagaId>, Error> {
+    async fn commit(&mut self, plan: &Plan, given: &[Given]) -> Result<HashSet<SagaId>, Error> {
         if plan.writes.is_empty() {
             return Ok(HashSet::new());
         }
@@ -234,7 +235,7 @@ impl Orchestrator {
         let moved: Vec<(Uuid, i64)> = Advance::of(&writes, &notes).load(&mut connection).await?;
         crash::each(taken_in(plan, given, Saga::AfterCommit));
         if let Some((_, now_ms)) = moved.last() {
-            self.clock.observe(asked, *now_ms);
+            self.leapt_ms += self.clock.observe(asked, *now_ms);
         }
         Ok(moved.into_iter().map(|(id, _)| SagaId(id)).collect())
     }

@@ -8,6 +8,9 @@
 //! has to be remembered for it: nobody was woken, so the row still says since when its saga was due, and
 //! whoever takes it over gives it the time since then.
 //!
+//! Neither is a leap of the database's clock a time in which anything could be done, for a server was set
+//! right or another one took over: a command that is out would be over without having been tried.
+//!
 //! A saga's own deadline goes on. It ends what is late, and says so.
 
 use super::Owner;
@@ -16,6 +19,9 @@ use contract::{
     planted::{Bug, planted},
 };
 use saga::{TimestampMs, after_silence};
+
+/// A clock that is put right by less was not set: it drifts, and what that costs a step is nothing.
+const LEAP_MS: i64 = 1_000;
 
 impl Owner {
     /// Nothing can be sent from now on.
@@ -36,6 +42,16 @@ impl Owner {
         };
         for id in self.sagas.outstanding() {
             self.give_time(id, since, now);
+        }
+    }
+
+    /// The database's clock was set forward by so much.
+    pub fn leapt(&mut self, by_ms: i64, now: TimestampMs) {
+        if by_ms < LEAP_MS || self.still_since.is_some() {
+            return; // whoever stands still is given all of that time when it goes on
+        }
+        for id in self.sagas.outstanding() {
+            self.give_time(id, now.saturating_sub(by_ms), now);
         }
     }
 

@@ -143,6 +143,29 @@ fn while_nothing_can_be_sent_nobody_is_woken_and_no_time_passes_for_a_step() {
     );
 }
 
+/// A database whose clock is set has not let the time go by in which a step could have been done.
+#[test]
+fn a_leap_of_the_clock_is_no_time_of_a_step() {
+    let saga = begun(0);
+    let budget = saga.budget_until.expect("a budget");
+    let mut owner = owner_of(std::slice::from_ref(&saga));
+    owner.leapt(-120_000, 1_000);
+    owner.leapt(999, 2_000);
+    assert_eq!(owner.saga(saga.id), Some(&saga), "back, or a drift");
+    owner.leapt(120_000, 123_000);
+    let now = owner.saga(saga.id).expect("it is there");
+    assert_eq!(now.budget_until, Some(budget + 120_000));
+    assert_eq!(now.deadline, saga.deadline, "its own time has gone on");
+    assert!(owner.due(123_000, 10).is_empty(), "it is not late for that");
+
+    let mut owner = owner_of(std::slice::from_ref(&saga));
+    owner.stand_still(1_000);
+    owner.leapt(120_000, 123_000);
+    owner.go_on(124_000);
+    let now = owner.saga(saga.id).expect("it is there");
+    assert_eq!(now.budget_until, Some(budget + 123_000), "and not twice");
+}
+
 /// Its owner has died, and nobody knows of the outage: its row says since when it was due.
 #[test]
 fn what_nobody_minded_has_the_time_since_it_was_due() {

@@ -16,8 +16,7 @@ const TOLERANCE_S: f64 = 4.0;
 const FIRST_OF_EACH: &[&str] = &["gateway-1", "worker-1", "orchestrator-1"];
 
 const ROLES: &str = "No process decides by its own clock.";
-const DATABASE: &str =
-    "When the database's clock jumps, leases and pauses are shorter or longer, and nothing else.";
+const DATABASE: &str = "When the database's clock jumps, leases and waits are shorter or longer, and nothing else: no step is over for it.";
 
 /// Ahead or behind by so many seconds: every process of which this is said.
 macro_rules! jump {
