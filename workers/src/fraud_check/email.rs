@@ -8,7 +8,8 @@
 //!   deliver `me+x@` to `me@`; addresses that merely contain a `+` are next to none;
 //! - dots before the `@`, but only at Gmail (`gmail.com`, `googlemail.com`), which ignores them;
 //!   elsewhere `a.b@` and `ab@` are two people;
-//! - a dot after the domain.
+//! - a dot after the domain;
+//! - spaces, which are no part of an address.
 //!
 //! The key is never written to: mail goes to the address as the customer gave it.
 
@@ -24,7 +25,8 @@ impl Email {
     /// gateway has already refused what is no address.
     #[must_use]
     pub fn fold(address: &str) -> Self {
-        let lower = address.trim().to_lowercase();
+        let lower = address.split_whitespace().collect::<String>();
+        let lower = lower.to_lowercase();
         let (local, domain) = lower.rsplit_once('@').unwrap_or((&lower, ""));
         let domain = match domain.trim_end_matches('.') {
             "googlemail.com" => "gmail.com",
@@ -88,6 +90,7 @@ mod tests {
     fn spellings_of_one_mailbox_have_one_key() {
         assert_eq!(key(" Ann.Lee+paris@Example.ORG. "), "ann.lee@example.org");
         assert_eq!(key("A.n.n+x+y@googlemail.com"), "ann@gmail.com");
+        assert_eq!(key("ann@googlemail.com ."), "ann@gmail.com");
         assert_eq!(key("ann@gmail.com"), key("a.nn@GMail.com"));
     }
 
