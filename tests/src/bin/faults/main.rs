@@ -74,8 +74,7 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
     /// Run so many at once, each on a stage of its own. A run mostly waits; the page says how many
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16),
-          conflicts_with = "ci")]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
     jobs: u8,
     /// Only these; several with commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -215,4 +214,25 @@ fn describe(arguments: &Arguments) -> String {
         "{} a second for {} s and as long as the fault lasts{at_once}",
         arguments.rate, arguments.seconds
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_selection_may_run_several_at_once() {
+        let given = [
+            "faults",
+            "--ci",
+            "--rate",
+            "5",
+            "--seconds",
+            "6",
+            "--jobs",
+            "2",
+        ];
+        let arguments = Arguments::try_parse_from(given).expect("all of it goes together");
+        assert_eq!((arguments.ci, arguments.jobs), (true, 2));
+    }
 }
