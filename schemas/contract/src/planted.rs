@@ -94,6 +94,8 @@ pub enum Bug {
     /// Several inputs of one saga in a batch are not folded: each is decided on the row as it was at the
     /// batch's begin.
     InputsNotFolded,
+    /// A command is sent again when it is due, however long the backlog is in which it waits.
+    BacklogIsSilence,
     /// The history takes a second row for a revision that it has.
     HistoryWithoutKey,
 }

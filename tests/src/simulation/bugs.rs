@@ -108,6 +108,9 @@ const CAPTURED_UNHEARD: Planted = Planted {
     version: Some(2),
 };
 
+/// Workers that stall with others' commands in their queues, and owners that hear late of what they did.
+const BACKLOGS: &[Fault] = &[Fault::WorkerStalls, Fault::MessageLate, Fault::RequestLate];
+
 /// Processes that stall while another one is started under their name.
 const ELDERS_STALL: &[Fault] = &[Fault::OrchestratorStalls, Fault::NameTwice];
 
@@ -175,6 +178,7 @@ pub const ALL: &[Planted] = &[
         ],
     ),
     alone(&[Bug::StaleCausesResend], &["bounded-work"]),
+    among(&[Bug::BacklogIsSilence], &["bounded-work"], BACKLOGS),
     alone(&[Bug::NoResendWhenDue], &["prompt-end"]),
     // Another command's outcome counts: it is sold unpaid, or one undo's answer is taken for another's.
     alone(

@@ -295,6 +295,12 @@ impl Judge {
         self.fail("bounded-work", order, what);
     }
 
+    /// A command is sent again although its owner has heard lately that others wait for as long.
+    pub(super) fn sent_into_a_backlog(&mut self, order: usize) {
+        let what = "it is sent again into the backlog in which it waits".to_owned();
+        self.fail("bounded-work", order, what);
+    }
+
     /// What a customer told is taken for settled; `saga` is what is stored.
     pub(super) fn end_settled(&mut self, order: usize, saga: &Instance) {
         let ends = saga.reason.is_some() || saga.state.is_end() || saga.pivot_done();

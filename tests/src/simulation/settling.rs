@@ -46,6 +46,11 @@ impl World {
         process.heed_leap(self.now);
         let clock = process.clock(self.now);
         let due = process.owner.due(clock, BATCH_MAX);
+        for id in &due {
+            if process.owner.late_by(*id, clock).is_some() {
+                self.judge.sent_into_a_backlog(number_of(*id));
+            }
+        }
         given.extend(due.into_iter().map(|saga| Given {
             saga,
             input: Input::Wake,
