@@ -1,20 +1,18 @@
 //! An undo that is refused for good: the others run, and people deal with what is left.
 
-use contract::{OrderId, StepName};
+use contract::{OrderId, Outcome, StepKind, StepName};
 use engine::definitions::Definitions;
 use inspector::interventions::{Came, Done, Intervention, intervene, what_came};
 use saga::State;
 use serde_json::{Value, json};
 use tests::world::{
-    Stands, Wish, World,
-    catalogue::{DIVING, DIVING_A},
+    Placed, Stands, Wish, World,
+    catalogue::{DIVING, DIVING_A, SWIMMING_A},
     until,
 };
 
-/// An order whose event is cancelled after its payment, and whose refund the provider refuses because
-/// the customer disputes the charge.
-async fn disputed(world: &World) -> OrderId {
-    let wish = Wish::of(DIVING_A, 1).paid_with("pm_card_createDispute");
+/// An order whose event is cancelled while it is paid, so that its payment is to be given back, which fails.
+async fn not_given_back(world: &World, wish: Wish) -> Placed {
     let matching = json!({ "receipt_email": wish.email() });
     let slow = json!({"slow": {"ms": 500}});
     world
@@ -34,6 +32,13 @@ async fn disputed(world: &World) -> OrderId {
         ))
         .await;
     stuck(world, placed.id).await;
+    placed
+}
+
+/// An order whose refund the provider refuses because the customer disputes the charge.
+async fn disputed(world: &World) -> OrderId {
+    let wish = Wish::of(DIVING_A, 1).paid_with("pm_card_createDispute");
+    let placed = not_given_back(world, wish).await;
     // It is before a person, and everything else is undone.
     assert_eq!(world.judge.taken(DIVING_A).await, 0);
     assert_eq!(world.judge.quotas().await, 1, "its card still paid");
@@ -181,5 +186,121 @@ async fn an_order_that_is_paused_waits_and_then_goes_on_with_all_it_was_told() {
     );
     let report = world.judge.check().await;
     assert_eq!((report.findings, report.apart), (Vec::new(), Vec::new()));
+    world.close().await;
+}
+
+#[tokio::test]
+async fn an_order_that_an_operator_ends_is_undone_in_reverse_and_its_history_says_who_and_why() {
+    let world = World::start().await;
+    let wish = Wish::of(DIVING_A, 2).paid_with("pm_card_authenticationRequired");
+    let placed = world.shop.place(&wish).await;
+    world.shop.until_status(&placed, "action_required").await;
+    assert_eq!(world.judge.taken(DIVING_A).await, 2);
+    let id = placed.id.to_string();
+    let end = ["saga", "compensate", &id];
+    let because = ["--as", "rita", "--reason", "his bank asks us to"];
+    let typed = async || world.operator(&[&end[..], &because].concat()).await;
+    let (code, said) = typed().await;
+    assert_eq!(code, Some(0), "{said}");
+    let ended = world.shop.ended(&placed).await;
+    assert_eq!(
+        (ended.status(), ended.reason()),
+        ("cancelled", "operator_ended")
+    );
+    let saga = world.judge.at_rest(placed.id).await;
+    assert_eq!(saga.instance.state, State::Compensated);
+    assert!(saga.instance.maybe_in_force.is_empty());
+    let undone = saga.timeline.iter().filter(|moment| {
+        moment.kind == Some(StepKind::Undo) && moment.outcome == Some(Outcome::Done)
+    });
+    let undone: Vec<_> = undone.filter_map(|moment| moment.step.clone()).collect();
+    let reversed = [StepName::PAY, StepName::FRAUD_CHECK, StepName::RESERVE];
+    assert_eq!(undone, reversed);
+    let effects = world.judge.effects(placed.id).await;
+    assert!(
+        effects
+            .values()
+            .all(|effect| effect.stands == Stands::Undone),
+        "{effects:?}"
+    );
+    assert_eq!(world.judge.taken(DIVING_A).await, 0);
+    assert_eq!(world.judge.quotas().await, 0);
+
+    let ends = saga.timeline.iter().filter(|moment| moment.input == "end");
+    let by: Vec<_> = ends
+        .filter_map(|moment| moment.detail.as_ref()?["by"].as_str())
+        .collect();
+    assert_eq!(by, ["rita"]);
+    let (_, shown) = world.operator(&["saga", "show", &id]).await;
+    assert!(shown.contains("rita: his bank asks us to"), "{shown}");
+    let (code, said) = typed().await;
+    assert_eq!(code, Some(4), "it has ended: {said}");
+    world.close().await;
+}
+
+/// The refund fails. What a person names first is another customer's payment, and is left alone.
+#[tokio::test]
+async fn a_refund_that_failed_is_tried_again_with_the_payment_that_a_person_names() {
+    let world = World::start().await;
+    let (theirs, bought) = world.shop.buy(&Wish::of(SWIMMING_A, 1)).await;
+    assert_eq!(bought.status(), "confirmed");
+    let wish = Wish::of(DIVING_A, 1);
+    let of = json!({ "receipt_email": wish.email() });
+    let fails = json!({"refund_fails": {"ms": 50}});
+    world.provider.plan_for(&of, "refund", &fails, 1).await;
+    let order = not_given_back(&world, wish).await.id;
+    assert_eq!(world.provider.balance(order.0).await.refunded_minor, 0);
+
+    let id = order.to_string();
+    let name = async |of: OrderId| {
+        let paid = world.judge.effect(of, &StepName::PAY).await;
+        let intent = paid.and_then(|paid| paid.outside_id).expect("a payment");
+        let input = json!({ "payment_intent": intent }).to_string();
+        let retry = ["saga", "retry", &id, "--step", "pay", "--input", &input];
+        let because = ["--as", "ann", "--reason", "looked it up"];
+        let (code, said) = world.operator(&[&retry[..], &because].concat()).await;
+        assert_eq!(code, Some(0), "{said}");
+    };
+    name(theirs.id).await;
+    stuck(&world, order).await;
+    assert_eq!(world.provider.balance(theirs.id.0).await.refunded_minor, 0);
+    name(order).await;
+    let saga = world.judge.at_rest(order).await;
+    assert_eq!(saga.instance.state, State::Compensated);
+    let given_back = world.provider.balance(order.0).await;
+    assert_eq!(
+        (given_back.captured_minor, given_back.refunded_minor),
+        (12_500, 12_500)
+    );
+    assert_eq!(world.provider.balance(theirs.id.0).await.refunded_minor, 0);
+
+    let undos = saga.timeline.iter().filter(|moment| {
+        let is_pay = moment.step == Some(StepName::PAY);
+        is_pay && moment.kind == Some(StepKind::Undo) && moment.input == "reply"
+    });
+    let undos: Vec<_> = undos
+        .map(|moment| (moment.outcome, moment.code.as_deref()))
+        .filter(|(outcome, _)| *outcome != Some(Outcome::Retry))
+        .collect();
+    assert_eq!(
+        undos,
+        [
+            (Some(Outcome::Rejected), Some("refund_failed")),
+            (Some(Outcome::Rejected), Some("payment_of_another_order")),
+            (Some(Outcome::Done), None),
+        ]
+    );
+    let corrected = saga.timeline.iter().filter_map(|moment| {
+        let detail = moment
+            .detail
+            .as_ref()
+            .filter(|_| moment.input == "operator")?;
+        Some([&detail["by"], &detail["step"], &detail["fields"][0]])
+    });
+    let by_ann = [json!("ann"), json!("pay"), json!("payment_intent")];
+    let corrected: Vec<_> = corrected.collect();
+    assert_eq!(corrected, [by_ann.each_ref(), by_ann.each_ref()]);
+    let (_, shown) = world.operator(&["saga", "show", &id]).await;
+    assert!(shown.contains("ann: looked it up"), "{shown}");
     world.close().await;
 }
