@@ -6,6 +6,7 @@
 //! there so that there is always *one* who minds a saga's timers.
 
 use contract::planted::{Bug, planted};
+use std::time::Duration;
 
 /// One row of the table `shards`, as the renewal returned it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +87,13 @@ pub fn is_ours(held: &[(i16, i64)], shard: i16, epoch: i64) -> bool {
     held.any(|(_, taken)| *taken == epoch || planted(Bug::EpochIgnored))
 }
 
+/// Whether leases are over that were last renewed so long ago. One's own clock has to say so when the database
+/// cannot: others may own by now what was ours.
+#[must_use]
+pub fn are_over(since_renewal: Duration, lease: Duration) -> bool {
+    since_renewal > lease
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +145,14 @@ mod tests {
         let rows = [lease(0, Some("a"), 3, true), lease(1, Some("a"), 3, true)];
         let plan = plan(&rows, &[], "a", 1);
         assert_eq!((plan.acquire, plan.release), (vec![0], vec![1]));
+    }
+
+    #[test]
+    fn leases_are_over_that_were_not_renewed_for_the_whole_of_one() {
+        let lease = Duration::from_secs(9);
+        assert!(!are_over(Duration::ZERO, lease));
+        assert!(!are_over(lease, lease), "it runs to its end");
+        assert!(are_over(lease + Duration::from_millis(1), lease));
     }
 
     #[test]

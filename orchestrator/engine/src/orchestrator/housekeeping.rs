@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Error,
-    lease::{Lease, plan},
+    lease::{Lease, are_over, plan},
     metrics::METRICS,
     owner::SLEEPS_MS,
     release::is_release,
@@ -131,9 +131,9 @@ impl Orchestrator {
     /// Without a renewal for a whole lease, others own what was ours.
     fn forget_expired(&mut self) {
         let lease = Duration::from_millis(self.parts.config.lease_ms);
-        if self.renewed.elapsed() > lease && !self.owner.shards().is_empty() {
+        if are_over(self.renewed.elapsed(), lease) && !self.owner.shards().is_empty() {
             let shards = self.owner.shards();
-            tracing::warn!(?shards, "the leases are over");
+            tracing::warn!(node = self.parts.node, ?shards, "the leases are over");
             self.lose(&shards);
         }
     }

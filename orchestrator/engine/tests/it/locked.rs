@@ -1,12 +1,22 @@
 //! What somebody else holds locked, or only reads, delays nobody but whom it is about.
 
-use crate::world::{Running, World, all_done, eventually};
-use contract::SagaId;
+use crate::{
+    logs::LINES,
+    world::{Running, World, all_done, eventually},
+};
+use contract::{Command, Outcome, SagaId, StepKind, StepName};
 use database::Connection;
 use diesel::sql_types::{BigInt, Integer, Nullable};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use engine::Config;
 use saga::State;
+use std::{
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 database::statement! {
     struct Epochs {} -> BigInt = "SELECT DISTINCT epoch FROM shards"
@@ -89,6 +99,50 @@ async fn a_saga_whose_row_is_locked_waits_alone() {
         let view = world.view(*id).await;
         assert_eq!(view.instance.flagged_at, None, "nobody was held");
     }
+}
+
+/// Its leases cannot be renewed, and others may own its sagas by now, though it could still read and write each
+/// of them: what is not answered it does not send again.
+#[tokio::test]
+async fn an_owner_whose_leases_are_over_sends_nothing_any_more() {
+    LazyLock::force(&LINES);
+    let world = World::new().await;
+    let answers = Arc::new(AtomicBool::new(false));
+    let answering = Arc::clone(&answers);
+    let script = move |command: &Command, _| match AtomicBool::load(&answering, Ordering::SeqCst) {
+        true => vec![command.reply(Outcome::Done)],
+        false => Vec::new(),
+    };
+    let _workers = world.workers(Arc::new(script)).await;
+    let _orchestrator = world.orchestrator("locked out").await;
+    let lock = "BEGIN; LOCK TABLE shards IN ACCESS EXCLUSIVE MODE";
+    let ids = world.start(3).await;
+    let sent = || {
+        let of = |id: &SagaId| world.seen(*id, &StepName::RESERVE, StepKind::Do);
+        ids.iter().map(of).sum::<usize>()
+    };
+    eventually("its commands are there", async || {
+        (sent() >= ids.len()).then_some(())
+    })
+    .await;
+    let mut holder = somebody(&world, lock).await;
+    eventually("it gives up what it had", async || {
+        let lines = LINES.lock().expect("no panic holds it");
+        let mut lines = lines.iter().map(|line| &line.0);
+        let over = lines.any(|line| {
+            line["message"] == "the leases are over"
+                && line.get("node").is_some_and(|node| node == "locked out")
+        });
+        over.then_some(())
+    })
+    .await;
+    let before = sent();
+    // Each would be sent again after 4 s or after 8 s: the time in which it is not.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(sent(), before, "it sends what may be another's");
+    answers.store(true, Ordering::SeqCst);
+    holder.batch_execute("ROLLBACK").await.expect("released");
+    completed(&world, &ids).await;
 }
 
 /// What is waited for is not the saga's row, so nobody can say whose fault it is.
