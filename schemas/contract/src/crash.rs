@@ -202,29 +202,54 @@ mod armed {
         atomic::{AtomicU64, Ordering},
     };
 
-    static ARMED: OnceLock<(String, u64)> = OnceLock::new();
-    static PASSED: AtomicU64 = AtomicU64::new(0);
+    static ARMED: OnceLock<Armed> = OnceLock::new();
+
+    /// One passing of one place.
+    struct Armed {
+        place: String,
+        passing: u64,
+        passed: AtomicU64,
+    }
+
+    impl Armed {
+        fn new(place: &str, passing: u64) -> Self {
+            Self {
+                place: place.to_owned(),
+                passing,
+                passed: AtomicU64::new(0),
+            }
+        }
+
+        /// Whether it is reached by those that come to it at one and the same moment.
+        fn is_reached<'a>(&self, points: impl IntoIterator<Item = Point<'a>>) -> bool {
+            let is_here = |point: Point<'_>| point.to_string() == self.place;
+            points.into_iter().any(is_here)
+                && self.passed.fetch_add(1, Ordering::SeqCst) + 1 == self.passing
+        }
+    }
 
     /// From now on this process dies at the passing with this number (the first is 1) of the place
     /// with this name. Only the first call counts.
     pub fn arm(point: &str, passing: u64) {
-        ARMED.get_or_init(|| (point.to_owned(), passing));
+        ARMED.get_or_init(|| Armed::new(point, passing));
     }
 
     /// Passes a place: the process may die here.
     pub fn at(point: Point<'_>) {
-        let Some((name, passing)) = ARMED.get() else {
-            return;
-        };
-        if *name == point.to_string() && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *passing {
-            eprintln!("{{\"level\":\"ERROR\",\"message\":\"dies at {name}, passing {passing}\"}}");
-            std::process::abort();
-        }
+        each([point]);
     }
 
-    /// Passes a place once for each of a batch.
+    /// Passes the place of each of a batch: each place once, however many of the batch are at it. They come
+    /// to it at one moment, and the second passing is to be another one, after something has happened.
     pub fn each<'a>(points: impl IntoIterator<Item = Point<'a>>) {
-        points.into_iter().for_each(at);
+        let Some(armed) = ARMED.get() else {
+            return;
+        };
+        if armed.is_reached(points) {
+            let Armed { place, passing, .. } = armed;
+            eprintln!("{{\"level\":\"ERROR\",\"message\":\"dies at {place}, passing {passing}\"}}");
+            std::process::abort();
+        }
     }
 
     /// Of which steps and kinds a batch is, kept for places that are passed when it is gone.
@@ -238,13 +263,32 @@ mod armed {
             Self(steps.map(|(step, kind)| (step.clone(), kind)).collect())
         }
 
-        /// Passes a place once for each.
+        /// Passes the place of each, as [`each`] does.
         pub fn pass(&self, at: Saga) {
             each(
                 self.0
                     .iter()
                     .map(|(step, kind)| Point::Saga(step, *kind, at)),
             );
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_batch_passes_a_place_once() {
+            let (pay, at) = (StepName::PAY, Saga::BeforeCommit);
+            let (done, undone) = (
+                Point::Saga(&pay, StepKind::Do, at),
+                Point::Saga(&pay, StepKind::Undo, at),
+            );
+            let armed = Armed::new("orchestrator.pay.do.before_commit", 2);
+            assert!(!armed.is_reached([done, undone, done, done]), "the first");
+            assert!(!armed.is_reached([undone]), "another place");
+            assert!(armed.is_reached([undone, done, done]), "the second");
+            assert!(!armed.is_reached([done]), "the third");
         }
     }
 }
@@ -262,7 +306,7 @@ pub const fn arm(_: &str, _: u64) {}
 #[inline]
 pub const fn at(_: Point<'_>) {}
 
-/// Passes a place once for each of a batch: nothing happens, in a program that is built to be used.
+/// Passes the place of each of a batch: nothing happens, in a program that is built to be used.
 #[cfg(not(feature = "crash-points"))]
 #[inline]
 pub fn each<'a>(_: impl IntoIterator<Item = Point<'a>>) {}
