@@ -132,6 +132,12 @@ fn every_planted_bug_is_caught_by_the_promise_that_it_breaks() {
             "{:?} was caught by {caught:?}",
             planted.bugs
         );
+        let sound = bugs::without(planted, caught.seed);
+        assert!(
+            sound.is_none(),
+            "{:?}: it is not the bug: {sound:?}",
+            planted.bugs
+        );
     }
 }
 

@@ -88,6 +88,8 @@ pub enum Bug {
     CorrectionForLateCommands,
     /// While nothing can be sent sagas are woken and their steps' time passes.
     OutageTakesTime,
+    /// The database's clock is set, and the time of the steps goes by with it.
+    LeapTakesTime,
     /// A shard that a younger process of the same name has taken is still taken for one's own, though the epoch
     /// of one's own taking is over.
     EpochIgnored,

@@ -75,12 +75,12 @@ const PROVIDER_OUT_OF_REACH: &[Fault] = &[
     Fault::AuthorisationEnds,
 ];
 
-/// Owners that stall with a pause in hand, and others who apply it and let the saga go on meanwhile; the
-/// clock jumps, so that there is much to do in that moment.
+/// Owners that stall with a pause in hand, and others who apply it and let the saga go on meanwhile; answers are
+/// late, so that there is much to do in that moment.
 const STALE_OWNERS_AND_PAUSES: &[Fault] = &[
     Fault::OrchestratorStalls,
     Fault::OperatorPauses,
-    Fault::ClockForward,
+    Fault::MessageLate,
 ];
 
 /// A mail goes to the address that one person has corrected, and its command comes once more after another
@@ -266,6 +266,11 @@ pub const ALL: &[Planted] = &[
         &[Fault::BrokerAway],
     ),
     among(
+        &[Bug::LeapTakesTime],
+        &["prompt-end"],
+        &[Fault::ClockForward, Fault::MessageLate],
+    ),
+    among(
         &[Bug::CorrectionRevivesDone, Bug::CorrectionForLateCommands],
         &["effects-once"],
         TWO_CORRECT_ONE_ADDRESS,
@@ -331,18 +336,33 @@ pub fn catch(planted: &Planted, seeds: u64) -> Option<Caught> {
     caught
 }
 
+/// What is broken in a world of a bug without it.
+#[must_use]
+pub fn without(planted: &Planted, seed: u64) -> Option<Violation> {
+    run(&planted.setting(seed, false)).violation
+}
+
 /// A world in which several bugs show together and each alone does not, of so many worlds: what one overlooks the
 /// other protection finds.
 #[must_use]
 pub fn only_together(planted: &Planted, seeds: u64) -> Option<u64> {
     let breaks = |bugs: &[Bug], seed| {
         plant(bugs);
-        let broken = run(&planted.setting(seed, false)).violation.is_some();
+        let broken = run(&planted.setting(seed, false)).violation;
         plant(&[]);
-        broken
+        broken.map(|violation| violation.invariant)
     };
-    let alone = |seed| planted.bugs.iter().any(|bug| breaks(&[*bug], seed));
-    (1..=seeds).find(|seed| breaks(planted.bugs, *seed) && !alone(*seed))
+    let together = |seed| {
+        let broken = breaks(planted.bugs, seed);
+        broken.is_some_and(|promise| planted.breaks.contains(&promise))
+    };
+    let alone = |seed| {
+        planted
+            .bugs
+            .iter()
+            .any(|bug| breaks(&[*bug], seed).is_some())
+    };
+    (1..=seeds).find(|seed| together(*seed) && !alone(*seed))
 }
 
 /// The story of one world with a bug.

@@ -144,10 +144,18 @@ impl Mix {
         self.0[fault as usize]
     }
 
-    /// Whether nothing goes wrong but with the broker, which loses no order its time.
+    /// Whether nothing goes wrong but with the broker, messages that are late and the database's clock, which
+    /// lose no step its time.
     #[must_use]
-    pub(super) fn is_of_the_broker(&self) -> bool {
-        let others = |fault: &&Fault| ![Fault::BrokerAway, Fault::LineCut].contains(fault);
+    pub(super) fn loses_no_step_its_time(&self) -> bool {
+        let harmless = [
+            Fault::BrokerAway,
+            Fault::LineCut,
+            Fault::ClockForward,
+            Fault::ClockBack,
+            Fault::MessageLate,
+        ];
+        let others = |fault: &&Fault| !harmless.contains(fault);
         Fault::ALL
             .iter()
             .filter(others)

@@ -407,13 +407,13 @@ impl Judge {
         }
     }
 
-    /// Nothing went wrong but with the broker: nothing was cancelled because a step's time was over, and no
+    /// Nothing went wrong but with the broker or the clock: nothing was cancelled because a step's time was over, and no
     /// undo has failed.
-    pub(super) fn close_after_outages(&mut self, db: &Database) {
+    pub(super) fn close_in_time(&mut self, db: &Database) {
         for (order, row) in db.orders.iter().enumerate() {
             let failed = row.saga.reason.as_deref() == Some(Refusal::StepFailed.code());
             if failed || !row.saga.failed_undo.is_empty() {
-                let what = format!("it has failed for want of the broker: {:?}", row.saga);
+                let what = format!("it has failed for want of time: {:?}", row.saga);
                 self.fail("prompt-end", order, what);
             }
         }

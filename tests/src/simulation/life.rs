@@ -70,6 +70,7 @@ impl World {
             return;
         }
         if self.broker.away || self.now < self.cut_until[i] {
+            process.heed_leap(self.now);
             let clock = process.clock(self.now);
             return process.owner.stand_still(clock); // it will, when the broker is back
         }
@@ -87,6 +88,7 @@ impl World {
         }
         let process = &mut self.orchestrators[i];
         process.taken.clear();
+        process.heed_leap(self.now);
         let clock = process.clock(self.now);
         process.owner.stand_still(clock);
     }

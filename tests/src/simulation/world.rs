@@ -116,7 +116,7 @@ pub(super) struct World {
     pub(super) mix: Mix,
     pub(super) calm: bool,
     /// Nothing goes wrong but with the broker.
-    broker_only: bool,
+    in_time: bool,
     pub(super) db: Database,
     /// By how much the database's clock is off.
     pub(super) db_offset: i64,
@@ -167,7 +167,7 @@ impl World {
         let mut rng = Rng::new(setting.seed);
         let mix = setting.mix.clone().unwrap_or_else(|| Mix::draw(&mut rng));
         let calm = mix.is_calm();
-        let broker_only = !calm && mix.is_of_the_broker();
+        let in_time = !calm && mix.loses_no_step_its_time();
         let pauses = mix.of(Fault::OperatorPauses);
         let offers: Vec<OfferId> = (1..=3).map(|n| OfferId(Uuid::from_u128(n))).collect();
         let wanted = i64::try_from(setting.sagas).unwrap_or(i64::MAX);
@@ -180,7 +180,7 @@ impl World {
             now: BEGIN,
             mix,
             calm,
-            broker_only,
+            in_time,
             db,
             db_offset: 0,
             cut_until: [i64::MIN; PROCESSES],
@@ -268,8 +268,8 @@ impl World {
             self.over_at = self.over_at.or(Some(self.now)).filter(|_| is_over);
             if is_over && self.is_drained() {
                 self.judge.close(&self.db, &self.orders);
-                if self.broker_only {
-                    self.judge.close_after_outages(&self.db);
+                if self.in_time {
+                    self.judge.close_in_time(&self.db);
                 }
                 self.check_owners();
                 return;

@@ -191,6 +191,7 @@ impl Orchestrator {
     /// Notices a new session with the broker, in which what was sent in the last one may be lost, and that
     /// it takes messages again.
     fn new_session(&mut self) -> bool {
+        self.heed_leap();
         let state = self.parts.bus.state();
         let state = state.borrow();
         let lost = self.sessions.notice(&state);

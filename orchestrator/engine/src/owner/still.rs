@@ -8,8 +8,10 @@
 //! has to be remembered for it: nobody was woken, so the row still says since when its saga was due, and
 //! whoever takes it over gives it the time since then.
 //!
-//! Neither is a leap of the database's clock a time in which anything could be done, for a server was set
-//! right or another one took over: a command that is out would be over without having been tried.
+//! Neither is a leap of the database's clock a time in which anything could be done: it was set, or another
+//! server took over. A command that is out has the time left that it had. Set back, it is missed as soon as
+//! it would have been; what was decided by the new clock before this process knew of it is missed too soon,
+//! and sent twice.
 //!
 //! A saga's own deadline goes on. It ends what is late, and says so.
 
@@ -20,7 +22,7 @@ use contract::{
 };
 use saga::{TimestampMs, after_silence};
 
-/// A clock that is put right by less was not set: it drifts, and what that costs a step is nothing.
+/// A clock that is put right by less was not set: it drifts, and that costs a step nothing.
 const LEAP_MS: i64 = 1_000;
 
 impl Owner {
@@ -45,13 +47,28 @@ impl Owner {
         }
     }
 
-    /// The database's clock was set forward by so much.
+    /// The database's clock was set by so much; back, if it is negative.
     pub fn leapt(&mut self, by_ms: i64, now: TimestampMs) {
-        if by_ms < LEAP_MS || self.still_since.is_some() {
-            return; // whoever stands still is given all of that time when it goes on
+        if by_ms.abs() < LEAP_MS || planted(Bug::LeapTakesTime) {
+            return;
         }
+        let by = |at: TimestampMs| at.saturating_add(by_ms);
+        self.still_since = self.still_since.map(by);
         for id in self.sagas.outstanding() {
-            self.give_time(id, now.saturating_sub(by_ms), now);
+            let Some(owned) = self.sagas.get(id) else {
+                continue;
+            };
+            // What a pause measures is given when it ends.
+            if owned.instance.paused_at.is_some() {
+                continue;
+            }
+            let mut next = owned.instance.clone();
+            next.wake_at = next.wake_at.map(|at| by(at).max(now.saturating_add(1)));
+            let later = by_ms.max(0);
+            next.budget_until = next.budget_until.map(|at| at.saturating_add(later));
+            let (shard, decided_at, sent_at) = (owned.shard, owned.decided_at, owned.sent_at);
+            self.sagas
+                .put(next, shard, decided_at.map(by), sent_at.map(by));
         }
     }
 

@@ -149,14 +149,15 @@ fn a_leap_of_the_clock_is_no_time_of_a_step() {
     let saga = begun(0);
     let budget = saga.budget_until.expect("a budget");
     let mut owner = owner_of(std::slice::from_ref(&saga));
-    owner.leapt(-120_000, 1_000);
+    owner.leapt(-999, 1_000);
     owner.leapt(999, 2_000);
-    assert_eq!(owner.saga(saga.id), Some(&saga), "back, or a drift");
+    assert_eq!(owner.saga(saga.id), Some(&saga), "a drift");
     owner.leapt(120_000, 123_000);
     let now = owner.saga(saga.id).expect("it is there");
     assert_eq!(now.budget_until, Some(budget + 120_000));
     assert_eq!(now.deadline, saga.deadline, "its own time has gone on");
-    assert!(owner.due(123_000, 10).is_empty(), "it is not late for that");
+    assert!(owner.due(124_999, 10).is_empty(), "it is not late for that");
+    assert_eq!(owner.due(125_000, 10), [saga.id], "nor later than it was");
 
     let mut owner = owner_of(std::slice::from_ref(&saga));
     owner.stand_still(1_000);
@@ -164,6 +165,18 @@ fn a_leap_of_the_clock_is_no_time_of_a_step() {
     owner.go_on(124_000);
     let now = owner.saga(saga.id).expect("it is there");
     assert_eq!(now.budget_until, Some(budget + 123_000), "and not twice");
+}
+
+/// What was lost in the moment in which the clock was set back is not waited for all the longer.
+#[test]
+fn a_clock_that_was_set_back_makes_nobody_wait() {
+    let saga = begun(200_000);
+    let mut owner = owner_of(std::slice::from_ref(&saga));
+    owner.leapt(-120_000, 82_000);
+    assert!(owner.due(84_999, 10).is_empty());
+    assert_eq!(owner.due(85_000, 10), [saga.id]);
+    let now = owner.saga(saga.id).expect("it is there");
+    assert_eq!(now.budget_until, saga.budget_until, "it may only be more");
 }
 
 /// Its owner has died, and nobody knows of the outage: its row says since when it was due.

@@ -1,7 +1,11 @@
 //! Wall clocks that jump, by libfaketime: those of single processes, and the database's, by which leases
 //! and deadlines are counted. What counts the time between two moments goes on.
 
-use crate::{fault::Fault, run::Run, stage::Setting};
+use crate::{
+    fault::{Fault, OUTLASTS_LEASES},
+    run::Run,
+    stage::Setting,
+};
 use anyhow::{Result, ensure};
 
 const CLOCKS: Setting = Setting {
@@ -45,8 +49,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     jump!("provider-clock-ahead", ROLES, &["psp"], 3_600),
     jump!("database-clock-ahead", DATABASE, &["postgres"], 15),
     jump!("database-clock-behind", DATABASE, &["postgres"], -15),
-    // By more than a command lives.
-    jump!("database-clock-far-behind", DATABASE, &["postgres"], -120),
+    // By more than a command lives, and for longer than one waits for an answer.
+    jump!("database-clock-far-behind", DATABASE, &["postgres"], -120).lasting(OUTLASTS_LEASES),
 ];
 
 async fn jump(run: &mut Run, who: &[&str], seconds: i64) -> Result<()> {
