@@ -37,6 +37,9 @@ pub struct Evidence {
 pub struct Excused {
     /// Orders that were cancelled because their time was over: it lasted longer than they may take.
     pub late: bool,
+    /// Orders that were cancelled because a step was tried, and then asked about, in vain: it lasted longer than
+    /// that goes on.
+    pub spent: bool,
 }
 
 /// The queue of what nobody could read.

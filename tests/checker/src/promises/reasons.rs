@@ -22,6 +22,8 @@ const CLOCKS_MS: i64 = 1_000;
 const WAITING: i16 = 2;
 /// The state of a saga whose effects are being undone.
 const UNDOING: i16 = 3;
+/// The state of a saga whose effects were undone.
+const UNDONE: i16 = 5;
 /// What comes to an address there is refused for good.
 const BOUNCES: &str = "@bounces.example.org";
 /// So many tickets of one offer are within every limit.
@@ -39,8 +41,7 @@ struct World<'a> {
     refused: BTreeSet<Uuid>,
     /// Payments that succeeded.
     paid: BTreeSet<Uuid>,
-    /// How many places were ordered of each offer, in all.
-    wanted: BTreeMap<Uuid, i64>,
+    sagas: BTreeMap<Uuid, &'a Saga>,
     capacity: BTreeMap<Uuid, i64>,
     /// Offers whose event was cancelled.
     cancelled: BTreeSet<Uuid>,
@@ -56,7 +57,11 @@ pub(super) fn explained(evidence: &Evidence, found: &mut Found<'_>) {
         .collect();
     let methods = methods(evidence);
     refusals(evidence, &orders, &methods, found);
-    let undone = evidence.books.sagas.iter().filter(|saga| saga.state == 5);
+    let undone = evidence
+        .books
+        .sagas
+        .iter()
+        .filter(|saga| saga.state == UNDONE);
     for saga in undone {
         // Who has no wish in the journal is no customer of those that are judged.
         let method = orders
@@ -158,10 +163,6 @@ impl<'a> World<'a> {
             .ledger
             .iter()
             .filter(|entry| matches!(entry.kind.as_str(), "authorised" | "captured"));
-        let mut wanted = BTreeMap::new();
-        for item in &books.items {
-            *wanted.entry(item.offer_id).or_default() += item.quantity;
-        }
         Self {
             evidence,
             given_up: given_up.collect(),
@@ -171,7 +172,7 @@ impl<'a> World<'a> {
             paid: paid
                 .filter_map(|entry| entry.reference.as_deref()?.parse().ok())
                 .collect(),
-            wanted,
+            sagas: books.sagas.iter().map(|saga| (saga.id, saga)).collect(),
             capacity: books
                 .stock
                 .iter()
@@ -189,12 +190,13 @@ impl<'a> World<'a> {
     /// Whether there is something by which an order could end for this reason.
     fn explains(&self, saga: &Saga, method: &str, reason: &str) -> bool {
         let order = saga.id;
+        let excused = self.evidence.excused;
         match reason {
             "customer_cancelled" => self.given_up.contains(&order),
             "review_rejected" => self.turned_down.contains(&order),
             "sold_out" => self.own(order).iter().any(|(offer, own)| {
                 let capacity = self.capacity.get(offer).copied().unwrap_or_default();
-                self.wanted.get(offer).copied().unwrap_or_default() > capacity && *own > 0
+                self.wanted_beside(saga, *offer) > capacity && *own > 0
             }),
             "event_cancelled" => {
                 let own = self.own(order);
@@ -212,11 +214,28 @@ impl<'a> World<'a> {
             }
             "operator_ended" => people::ended(&self.evidence.books, order),
             "definition_withdrawn" => people::withdrawn(&self.evidence.books, saga.definition),
-            "payment_unavailable" => self.evidence.excused.late,
-            "step_failed" => self.evidence.excused.late && self.stayed_unknown(saga),
-            "deadline_exceeded" => self.evidence.excused.late && self.had_its_time(saga),
+            "payment_unavailable" => {
+                excused.late && saga.born_at_ms() < self.evidence.healed_at_ms + CLOCKS_MS
+            }
+            "step_failed" => (excused.late || excused.spent) && self.stayed_unknown(saga),
+            "deadline_exceeded" => excused.late && self.had_its_time(saga),
             _ => false,
         }
+    }
+
+    /// How many places of an offer were held or wished for at some time in this order's life: its own, and those of
+    /// all others but who were born after its end, or had given theirs back before its birth.
+    fn wanted_beside(&self, saga: &Saga, offer: Uuid) -> i64 {
+        let items = self.evidence.books.items.iter();
+        let beside = items.filter(|item| item.offer_id == offer).filter(|item| {
+            self.sagas.get(&item.order_id).is_none_or(|other| {
+                let gave_back =
+                    other.state == UNDONE && other.updated_at_ms < saga.born_at_ms() - CLOCKS_MS;
+                let came_later = other.born_at_ms() > saga.updated_at_ms + CLOCKS_MS;
+                !gave_back && !came_later
+            })
+        });
+        beside.map(|item| item.quantity).sum()
     }
 
     /// Whether it ended because it was asked in vain what had become of a step.

@@ -4,6 +4,7 @@
 mod pauses;
 mod people;
 mod prompt;
+mod reasons;
 mod told;
 mod unknown;
 
@@ -295,52 +296,8 @@ fn before_a_person(evidence: &mut Evidence) {
 }
 
 #[test]
-fn a_reason_that_is_explained_is_not_accused() {
-    let explained: [(&str, Wrong); 10] = [
-        ("customer_cancelled", |e| e.journal[2] = cancelled(None)),
-        ("review_rejected", |e| {
-            e.books.audit[0] = rejected();
-        }),
-        ("sold_out", |e| e.books.stock[0].capacity = 1),
-        ("limit_exceeded", |e| {
-            e.books.items[1].quantity = 7;
-        }),
-        ("card_declined", |e| {
-            e.journal[1] = asked(UNDONE, "pm_card_chargeDeclined");
-            e.ledger.truncate(1);
-        }),
-        ("authentication_failed", |e| {
-            e.journal[1] = asked(UNDONE, "pm_card_authenticationRequired");
-            e.journal.push(told::authenticated(false));
-            e.ledger.truncate(1);
-        }),
-        ("payment_unavailable", |e| e.excused.late = true),
-        ("deadline_exceeded", |e| {
-            e.excused.late = true;
-            e.healed_at_ms += 600_000;
-            e.books.sagas[1].updated_at_ms += 600_000;
-        }),
-        // The fault lasted for longer than a step is asked about.
-        ("step_failed", |e| {
-            e.excused.late = true;
-            (e.books.history[2].kind, e.books.history[2].state) = (Some(3), 3);
-        }),
-        // Of nobody whose wish is known.
-        ("step_failed", |e| drop(e.journal.drain(..3))),
-    ];
-    for (reason, because) in explained {
-        let mut evidence = sound();
-        ended_for(&mut evidence, reason);
-        because(&mut evidence);
-        let violations = judge(&evidence);
-        let accused = violations.iter().any(|one| one.promise == "prompt-end");
-        assert!(!accused, "{reason}: {violations:#?}");
-    }
-}
-
-#[test]
 fn each_planted_violation_is_convicted_by_its_promise() {
-    let planted: [(&str, Wrong); 66] = [
+    let planted: [(&str, Wrong); 70] = [
         ("no-oversell", |e| e.books.stock[0].taken = 3),
         ("no-oversell", |e| e.books.stock[0].taken = 2),
         ("no-oversell", |e| e.books.stock.clear()),
@@ -444,12 +401,36 @@ fn each_planted_violation_is_convicted_by_its_promise() {
         ("prompt-end", |e| ended_for(e, "step_failed")),
         ("prompt-end", |e| {
             ended_for(e, "step_failed");
-            e.excused.late = true;
+            e.excused.spent = true;
             e.books.history[2].state = 3;
         }),
         ("prompt-end", |e| ended_for(e, "undone")),
         ("prompt-end", |e| ended_for(e, "payment_unavailable")),
+        // A database that refuses steps explains nothing of the provider; and who came after the fault was served.
+        ("prompt-end", |e| {
+            ended_for(e, "payment_unavailable");
+            e.excused.spent = true;
+            e.healed_at_ms += 600_000;
+        }),
+        ("prompt-end", |e| {
+            ended_for(e, "payment_unavailable");
+            e.excused.late = true;
+            e.healed_at_ms -= 60_000;
+        }),
         ("prompt-end", |e| ended_for(e, "deadline_exceeded")),
+        ("prompt-end", |e| {
+            ended_for(e, "deadline_exceeded");
+            e.excused.spent = true;
+            e.healed_at_ms += 600_000;
+            e.books.sagas[1].updated_at_ms += 600_000;
+        }),
+        // The other one had given its place back before this one came.
+        ("prompt-end", |e| {
+            ended_for(e, "sold_out");
+            e.books.stock[0].capacity = 1;
+            let saga = &mut e.books.sagas[0];
+            (saga.state, saga.updated_at_ms) = (5, BORN_MS - 60_000);
+        }),
         // The fault lasted for longer than an order may take, and this one was ended before its time was over.
         ("prompt-end", |e| {
             ended_for(e, "deadline_exceeded");

@@ -83,7 +83,10 @@ impl Fault {
             undisturbed: false,
             after: None,
             spoils: false,
-            excused: Excused { late: false },
+            excused: Excused {
+                late: false,
+                spent: false,
+            },
         }
     }
 
@@ -135,7 +138,10 @@ impl Fault {
 
     /// It lasts longer than an order may take.
     pub(crate) const fn late(self) -> Self {
-        let excused = Excused { late: true };
+        let excused = Excused {
+            late: true,
+            spent: false,
+        };
         Self { excused, ..self }
     }
 

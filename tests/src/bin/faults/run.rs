@@ -239,7 +239,8 @@ impl Run {
             healed_at_ms,
             shown: self.stage.shown.clone(),
             excused: Excused {
-                late: fault.excused.late || !fault.is_long() && hold > STEPS_TRY,
+                spent: !fault.is_long() && hold > STEPS_TRY,
+                ..fault.excused
             },
             ..self.evidence(calm).await?
         };
