@@ -52,7 +52,7 @@ impl Campaign {
             self.results.write(&self.report, &fault::all())?;
         }
         if let Some(stage) = stage {
-            stage.close(self.keep).await?;
+            well &= closed(stage, self.keep).await;
         }
         Ok(well)
     }
@@ -107,12 +107,12 @@ impl Campaign {
         // What is broken stays broken, and is not to be counted against the next. Who was only late is not.
         let kept = outcome.as_ref().is_ok_and(verdict::kept);
         if kept && outcome.is_ok_and(|one| one.stained) {
-            run.stage.close(self.keep).await?;
+            return Ok((passes & closed(run.stage, self.keep).await, None));
         } else if kept {
             return Ok((passes, Some(run.stage)));
         } else {
             say(&format!("    logs stay in {}", run.stage.root.display()));
-            run.stage.close(true).await?;
+            closed(run.stage, true).await;
         }
         Ok((passes, None))
     }
@@ -143,6 +143,17 @@ pub(crate) fn met(reached: &BTreeSet<String>, whole: bool) -> bool {
         say(&format!("FAILED met, and it cannot be: {strange}"));
     }
     strange.is_empty() && (missing.is_empty() || !whole)
+}
+
+/// Whether a stage could be taken down. One that could not fails the campaign, and does not end it.
+async fn closed(stage: Stage, keep: bool) -> bool {
+    match stage.close(keep).await {
+        Ok(()) => true,
+        Err(error) => {
+            say(&format!("a stage could not be taken down: {error:#}"));
+            false
+        }
+    }
 }
 
 #[cfg(test)]

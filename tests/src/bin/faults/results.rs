@@ -131,7 +131,7 @@ impl Results {
             commit: self.commit.clone(),
             load: self.load.clone(),
             orders: 0,
-            seen: "nothing".to_owned(),
+            seen: "-".to_owned(),
             failed: Vec::new(),
             recovered_s: None,
             rest_s: None,
@@ -231,10 +231,17 @@ fn page(faults: &[Fault], records: &[Record]) -> String {
     let late = records.iter().filter(|run| run.is_late()).count();
     let commits = listed(records.iter().map(|run| run.commit.as_str()));
     let loads = listed(records.iter().map(|run| run.load.as_str()));
-    let ran = faults.iter().filter(|fault| of(fault, records).count() > 0);
+    let (ran, missing): (Vec<&Fault>, Vec<&Fault>) = faults
+        .iter()
+        .partition(|fault| of(fault, records).count() > 0);
+    let missing = listed(missing.iter().map(|fault| fault.name));
+    let missing = match missing.is_empty() {
+        true => "Every fault was run.".to_owned(),
+        false => format!("**Not run: {missing}.**"),
+    };
     let mut page = format!(
         "# What came of the fault runs\n\nWritten by `./ops/faults`: {} runs of {} faults at {commits}. Violations: \
-         {broken}. Runs in which something came too late: {late}. Customers: {loads}.\n\n\
+         {broken}. Runs in which something came too late: {late}. Customers: {loads}. {missing}\n\n\
          *Recovered*: the longest time from the fault's end until every process was ready and somebody who came \
          after it had his ticket confirmed; in brackets what it may be. *At rest*: until the 3 s began in which every accepted order had \
          ended or stood before a person, those too that came after the fault's end, waited for a reviewer or were \
@@ -247,7 +254,7 @@ fn page(faults: &[Fault], records: &[Record]) -> String {
          | fault | hypothesis | what was seen of it | runs | violations | late | orders | held, asking | recovered | at rest | slowest | busy | commit |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
         records.len(),
-        ran.count(),
+        ran.len(),
     );
     for fault in faults {
         let runs: Vec<&Record> = of(fault, records).collect();
@@ -353,6 +360,12 @@ mod tests {
             ],
         );
         assert!(page.contains("2 runs of 1 faults at abc. Violations: 1."));
+        let missing: Vec<&str> = page
+            .lines()
+            .filter(|line| line.contains("**Not run: "))
+            .collect();
+        assert!(missing.len() == 1 && missing[0].contains(faults[1].name));
+        assert!(!missing[0].contains(faults[0].name));
         assert!(page.contains("| it | 2 | 1 | 1 | 14 | 4, 2 | never (10 s) | 1.0 s |"));
         assert!(page.contains("- seed 2: no-oversell: broken"));
         assert!(page.contains("| pay do | 0 | 0 | 2 | 0 | 0 | 0 |"));

@@ -71,7 +71,7 @@ impl Customers {
         };
         for _ in 0..count {
             self.looks += 1;
-            let mut wish = wish::plain(self.run, self.looks, &one);
+            let mut wish = wish::plain(self.run, "flock", self.looks, &one);
             wish.body["payment"]["method"] = method.into();
             wish.behaviour = behaviour;
             wish.gateway = gateway.unwrap_or(wish.gateway);
@@ -87,7 +87,7 @@ impl Customers {
         within: Duration,
     ) -> impl Future<Output = Option<(Placed, bool)>> + Send + use<> {
         self.looks += 1;
-        let wish = wish::plain(self.run, self.looks, &self.on_sale);
+        let wish = wish::plain(self.run, "look", self.looks, &self.on_sale);
         let shop = Arc::clone(&self.shop);
         async move {
             let placed = shop.try_place(&wish, wish.gateway).await?;

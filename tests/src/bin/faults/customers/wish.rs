@@ -113,11 +113,11 @@ pub(crate) fn draw(rng: &mut Rng, run: Uuid, number: u64, on_sale: &OnSale) -> W
     }
 }
 
-/// A good order, as of somebody who only wants to know whether anything is sold.
-pub(crate) fn plain(run: Uuid, number: u64, on_sale: &OnSale) -> Wish {
+/// A good order, as of somebody who only wants to know whether anything is sold; `whose` marks its key.
+pub(crate) fn plain(run: Uuid, whose: &str, number: u64, on_sale: &OnSale) -> Wish {
     let offer = &on_sale.plenty[usize::try_from(number).unwrap_or(0) % on_sale.plenty.len()];
     Wish {
-        key: format!("{run}-look-{number}"),
+        key: format!("{run}-{whose}-{number}"),
         body: json!({ "items": [{"offer_id": offer.id, "quantity": 1}], "payment": {"method": GOOD[0]},
                       "email": format!("eve.{}@example.org", letters(run, number)), "name": "Eve Buyer", "locale": "en" }),
         behaviour: Behaviour::Waits,
