@@ -15,7 +15,7 @@ pub enum Error {
     #[error("cannot build the connection pool")]
     Build(#[source] diesel_async::pooled_connection::deadpool::BuildError),
     /// A statement failed.
-    #[error("a statement failed")]
+    #[error("a statement failed{}", advice(.0))]
     Statement(#[from] DieselError),
     /// A migration failed; those before it are applied.
     #[error("migration failed: {0}")]
@@ -68,6 +68,21 @@ const EXHAUSTED: [&str; 5] = [
 
 fn has_sign(text: &str, signs: &[&str]) -> bool {
     signs.iter().any(|sign| text.contains(sign))
+}
+
+/// What to do about a statement that this program's own schema would have taken.
+fn advice(error: &DieselError) -> &'static str {
+    match error {
+        DieselError::DatabaseError(_, info)
+            if info.message().ends_with("does not exist")
+                && ["relation ", "column "]
+                    .iter()
+                    .any(|what| info.message().starts_with(what)) =>
+        {
+            "; the database is not up to date: run `guichet migrate`"
+        }
+        _ => "",
+    }
 }
 
 /// Whether the same statement may succeed when tried again: a serialisation failure, a deadlock, a

@@ -43,6 +43,19 @@ impl<'a> Desk<'a> {
         command.output().expect("the binary runs")
     }
 
+    /// Why the command fails on a database in which nobody has made a table.
+    fn on_an_empty_database(&self, arguments: &[&str]) -> String {
+        let (server, _) = self
+            .database_url
+            .rsplit_once('/')
+            .expect("it names a database");
+        let mut command = self.checkout.guichet(arguments);
+        command.env("GUICHET_DATABASE_URL", format!("{server}/postgres"));
+        let output = command.output().expect("the binary runs");
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        text(&output)
+    }
+
     /// What the command writes to standard output when it ends with this exit code.
     fn says(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.command(arguments);
@@ -160,6 +173,8 @@ pub(crate) fn looking_changes_nothing(desk: &Desk) {
 
     let (_, migrated) = desk.in_each_form(0, &["migrate"]);
     assert_eq!(migrated["migrations"], json!([]), "nothing was left to do");
+    let elsewhere = desk.on_an_empty_database(&["check"]);
+    assert!(elsewhere.contains("run `guichet migrate`"), "{elsewhere}");
     let printed = desk.says(0, &["config", "print", "-o", "json"]);
     let config: Value = serde_json::from_str(&printed).expect("it is JSON");
     assert_eq!(config["database"]["url"], "***");
