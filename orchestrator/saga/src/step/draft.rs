@@ -70,7 +70,7 @@ impl<'a> Draft<'a> {
         let near = self.warn_of_deadline();
         if self.next.deadline_counts() && self.now.ms >= self.next.deadline {
             // A pivot between two tries, or held back, has no outcome to wait for: the next try would come
-            // after the deadline.
+            // after the deadline. Its last try may have had its effect, unheard: the undo finds out.
             let undecided = cursor.outstanding || cursor.kind == StepKind::Probe;
             if self.next.pivot_maybe() && undecided {
                 self.next

@@ -111,7 +111,8 @@ fn a_capture_that_is_held_back_is_undone_at_the_deadline_and_not_tried_for_ever(
     assert_eq!(out.reason.as_deref(), Some("deadline_exceeded"));
 }
 
-/// The last answer was that it was not done: another try would be begun after the deadline.
+/// No answer is to come, and another try would be begun after the deadline: whether the last one had its effect
+/// its undo finds out.
 #[test]
 fn a_capture_between_two_tries_is_not_tried_after_the_deadline() {
     let (definition, capturing) = version_at(order::v2(), 4);

@@ -4,7 +4,9 @@
 //! provider keeps the answer of a key for a day and gives it again, *a stored 500 too*; such a
 //! replay (it says so in `Idempotent-Replayed`) is got past with the next generation, at once, with
 //! at most [`GENERATIONS_MAX`] of them; then the answer is [`Classified::Spent`]. The keys only spare work: that a payment is captured at most
-//! once follows from one intent per order, whose id is in the ledger before it is confirmed.
+//! once follows from one intent per order that is ever confirmed, whose id is in the ledger before that. (Where all
+//! keys of an effect are spent, a command's own key makes another one; if that answer is lost, an intent is left
+//! at the provider that nobody confirms.)
 
 mod classify;
 mod list;
