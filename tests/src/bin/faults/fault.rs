@@ -154,6 +154,13 @@ impl Fault {
         self.lasts.is_some_and(|time| time >= LONG)
     }
 
+    /// Which of two gateways the provider tells what happens, in a run of this seed: of half of all faults the one,
+    /// with the next seed the other, so that neither hides what the other misses.
+    pub(crate) fn told(&self, seed: u64) -> usize {
+        let letters = self.name.bytes().map(u64::from).sum::<u64>();
+        usize::from(!(letters + seed).is_multiple_of(2))
+    }
+
     /// How long its recovery may take.
     pub(crate) fn recovery(&self) -> Duration {
         if self.lease {
@@ -196,6 +203,16 @@ mod tests {
         assert_eq!(names.len(), all.len());
         assert!(all.iter().all(|fault| fault.hypothesis.len() > 20));
         assert!(all.iter().any(|fault| fault.ci));
+    }
+
+    #[test]
+    fn events_go_to_one_gateway_in_half_of_all_runs_and_with_the_next_seed_to_the_other() {
+        let faults = all();
+        let second = faults.iter().filter(|fault| fault.told(1) == 1).count();
+        assert!(second * 3 > faults.len() && second * 3 < faults.len() * 2);
+        for fault in faults {
+            assert_eq!(fault.told(7) + fault.told(8), 1, "{}", fault.name);
+        }
     }
 
     /// Where a lease need not expire nobody has longer because of it.

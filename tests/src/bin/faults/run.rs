@@ -136,6 +136,7 @@ impl Run {
         load: Load,
         fault: &Fault,
     ) -> Result<Self> {
+        stage.tell(fault.told(seed));
         let stays = STAYS + fault.lasts.unwrap_or_default();
         let journal = Arc::clone(&stage.journal);
         let persists = PERSISTS + load.lasting;

@@ -4,7 +4,7 @@
 use crate::{
     clock,
     customers::wish::BOUNCES,
-    role::{Kind, Lines, Role},
+    role::{Kind, Lines, Role, To},
     servers::{Postgres, RabbitMq},
 };
 use anyhow::{Context, Result, ensure};
@@ -73,6 +73,8 @@ pub(crate) struct Stage {
     pub(crate) mail: SmtpSink,
     /// Leads people who look and decide to the database, wherever it is.
     pub(crate) operators: TcpProxy,
+    /// Where the provider sends its events if they go to this gateway.
+    events_to: Vec<String>,
     /// The gateways as customers reach them.
     pub(crate) gateways: Vec<String>,
     /// The provider as the checker and payers reach it.
@@ -129,6 +131,7 @@ impl Stage {
             roles: Vec::new(),
             mail,
             operators,
+            events_to: Vec::new(),
             gateways: Vec::new(),
             provider: String::new(),
             journal: Arc::default(),
@@ -176,7 +179,9 @@ impl Stage {
         let psp = free_port();
         self.provider = format!("http://127.0.0.1:{psp}");
         let ports: Vec<u16> = (0..OF_EACH).map(|_| free_port()).collect();
-        let hooks = TcpProxy::to(&format!("http://127.0.0.1:{}", ports[0])).await;
+        let gateways = ports.iter().map(|port| format!("http://127.0.0.1:{port}"));
+        self.events_to = gateways.collect();
+        let hooks = TcpProxy::to(&self.events_to[0]).await;
         let binary = self.binary.clone();
         let root = self.root.clone();
         let places = (binary.as_path(), root.as_path());
@@ -331,6 +336,19 @@ impl Stage {
     pub(crate) async fn clock_of(&self, name: &str) -> Result<i64> {
         let role = self.roles.iter().find(|role| role.name == name);
         role.context("there is such a role")?.clock_ms().await
+    }
+
+    /// From now on the provider tells this gateway what happens.
+    pub(crate) fn tell(&self, gateway: usize) {
+        let provider = self
+            .roles
+            .iter()
+            .find_map(|role| role.lines.to(To::Webhooks));
+        if let (Some(line), Some(gateway)) = (provider, self.events_to.get(gateway)) {
+            line.lead_to(gateway);
+            // Connections are kept open.
+            line.cut();
+        }
     }
 
     /// The sum of a counter over all roles.
