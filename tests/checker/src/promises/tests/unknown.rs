@@ -1,6 +1,6 @@
 //! A step of which nothing was heard is asked about before anything else is done about it.
 
-use super::{GOOD, id, moment, sound};
+use super::{GOOD, ended_for, id, moment, sound};
 use crate::{
     Evidence,
     books::Moment,
@@ -130,4 +130,25 @@ fn an_unknown_outcome_is_asked_about_before_anything_else_is_done() {
     assert!(convicts(&evidence));
     evidence.books.definitions[0].body["steps"][2]["class"] = json!("retriable");
     assert!(!convicts(&evidence));
+}
+
+/// And nothing else is explained by it.
+#[test]
+fn what_stayed_unknown_is_explained_by_a_fault_that_keeps_it_so() {
+    let accused = |reason: &str, declared: bool, probed: bool| {
+        let mut evidence = sound();
+        ended_for(&mut evidence, reason);
+        evidence.excused.spent = declared;
+        if probed {
+            let ended = &mut evidence.books.history[2];
+            (ended.kind, ended.state) = (Some(PROBE), 3);
+        }
+        let violations = judge(&evidence);
+        violations.iter().any(|one| one.promise == "prompt-end")
+    };
+    assert!(!accused("step_failed", true, true));
+    assert!(accused("step_failed", false, true), "it was not declared");
+    assert!(accused("step_failed", true, false), "nobody has asked");
+    assert!(accused("payment_unavailable", true, true));
+    assert!(accused("deadline_exceeded", true, true));
 }

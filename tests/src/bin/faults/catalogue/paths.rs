@@ -1,5 +1,5 @@
 //! What brings orders onto paths that no other fault leads to for certain: steps of ours that the database refuses,
-//! captures of which nobody hears, and an event that is cancelled while it is sold.
+//! captures and payments of which nobody hears, and an event that is cancelled while it is sold.
 
 use super::provider::{Lie, Lies, each, plan, unplanned};
 use crate::{
@@ -13,23 +13,32 @@ use tokio::time::{Instant, sleep};
 
 /// Longer than a step of ours is tried (30 s, and a pause of 5 s), shorter than it is then asked about as well.
 const OUTLASTS_TRIES: Duration = Duration::from_secs(45);
-/// Longer than a capture is tried (60 s, and a pause of 10 s), shorter than it is then asked about as well.
-const OUTLASTS_CAPTURES: Duration = Duration::from_secs(80);
+/// Longer than a step at the provider is tried (60 s, and a pause of 10 s), shorter than it is then asked about as well.
+const OUTLASTS_PROVIDER: Duration = Duration::from_secs(80);
 /// How long it may take until something is met that is sure to be.
 const MET_WITHIN: Duration = Duration::from_secs(15);
 
 /// The card of those whose captures nobody hears of. They are two: three would be taken for an outage, which costs an
 /// order no time.
 const UNHEARD_CARD: &str = "pm_card_amex";
-const fn unheard(on: &'static str, fault: &'static str) -> Lie {
+const fn of_card(cards: &'static [&'static str], on: &'static str, fault: &'static str) -> Lie {
     Lie {
-        cards: &[UNHEARD_CARD],
+        cards,
         ..each(on, fault)
     }
 }
 const UNHEARD: Lies = &[
-    unheard("capture", r#""500_after""#),
-    unheard("retrieve", r#""500""#),
+    of_card(&[UNHEARD_CARD], "capture", r#""500_after""#),
+    of_card(&[UNHEARD_CARD], "retrieve", r#""500""#),
+];
+/// The cards of one whose payment is made, and nobody hears of it or is shown it, and of one whose payment cannot even
+/// be created. They are two for the same reason.
+const MADE_CARD: &str = "pm_card_discover";
+const NEVER_MADE_CARD: &str = "pm_card_jcb";
+const PAYMENTS_UNHEARD: Lies = &[
+    of_card(&[MADE_CARD], "confirm", r#""500_after""#),
+    of_card(&[MADE_CARD], "retrieve", r#""500""#),
+    of_card(&[NEVER_MADE_CARD], "create", r#""500""#),
 ];
 /// The gateway that starts `order@2`.
 const SECOND: usize = 1;
@@ -65,6 +74,10 @@ const IN_VAIN: &str = "SELECT s.name, h.kind, count(*) FROM history h JOIN steps
 const CAPTURES: &str = "SELECT kind, count(*) FROM history
     WHERE step = 5 AND outcome = 3 AND at >= $1::text::timestamptz GROUP BY 1 ORDER BY 1";
 
+/// How often payments were asked about and nobody knew, in vain (3) or for good (4), since then.
+const PROBES: &str = "SELECT outcome, count(*) FROM history
+    WHERE step = 2 AND kind = 3 AND outcome IN (3, 4) AND at >= $1::text::timestamptz GROUP BY 1 ORDER BY 1";
+
 /// The event that so many orders want whose payments are under way.
 const WANTED: &str = "SELECT i.event_id::text FROM sagas s JOIN order_items i ON i.order_id = s.id
     WHERE s.state = 1 AND s.step = 2 AND s.kind = 1 GROUP BY 1 HAVING count(*) >= 4 LIMIT 1";
@@ -90,7 +103,17 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(captured_unheard(run)),
         |run| Box::pin(unplanned(run)),
     )
-    .lasting(OUTLASTS_CAPTURES)
+    .lasting(OUTLASTS_PROVIDER)
+    .undisturbed(),
+    Fault::new(
+        "payments-unheard",
+        "A payment of which nobody hears is asked about until it is known; of one that was never made it is never \
+         known, and its order is taken back.",
+        |run| Box::pin(payments_unheard(run)),
+        |run| Box::pin(asked_in_vain(run)),
+        |run| Box::pin(unplanned(run)),
+    )
+    .lasting(OUTLASTS_PROVIDER)
     .undisturbed(),
     Fault::new(
         "event-cancelled",
@@ -167,6 +190,29 @@ async fn captured_unheard(run: &mut Run) -> Result<String> {
         write!(told, " capture {} {count}", kind_of(kind))?;
     }
     ensure!(rows.len() == 3, "not each of three commands: {told}");
+    Ok(told)
+}
+
+async fn payments_unheard(run: &mut Run) -> Result<()> {
+    run.note = now(run).await?;
+    plan(run, PAYMENTS_UNHEARD).await?;
+    for card in [MADE_CARD, NEVER_MADE_CARD] {
+        run.customers.flock(1, card, Behaviour::Waits, None);
+    }
+    Ok(())
+}
+
+/// One was asked about in vain, and of one nobody knew.
+async fn asked_in_vain(run: &mut Run) -> Result<String> {
+    let superuser = run.stage.postgres.superuser("guichet").await?;
+    let rows = superuser.query(PROBES, &[&run.note]).await?;
+    let mut told = String::from("payments asked about:");
+    for row in &rows {
+        let (outcome, count): (i16, i64) = (row.get(0), row.get(1));
+        let outcome = ["retry", "unknown"][usize::from(outcome == 4)];
+        write!(told, " {outcome} {count}")?;
+    }
+    ensure!(rows.len() == 2, "not both: {told}");
     Ok(told)
 }
 
