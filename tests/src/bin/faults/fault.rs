@@ -55,6 +55,8 @@ pub(crate) struct Fault {
     pub(crate) undisturbed: bool,
     /// What has to be true of it once everything is at rest.
     pub(crate) after: Option<Look>,
+    /// Whether a server that ends by itself after it is started again, as by a supervisor.
+    pub(crate) supervised: bool,
     /// Whether it leaves the stage so that no other run can begin on it.
     pub(crate) spoils: bool,
     /// What it may leave behind beside orders with a good end: nothing, unless it says so here.
@@ -82,6 +84,7 @@ impl Fault {
             setting: Setting::USUAL,
             undisturbed: false,
             after: None,
+            supervised: false,
             spoils: false,
             excused: Excused {
                 late: false,
@@ -118,6 +121,13 @@ impl Fault {
     pub(crate) const fn undisturbed(self) -> Self {
         Self {
             undisturbed: true,
+            ..self
+        }
+    }
+
+    pub(crate) const fn supervised(self) -> Self {
+        Self {
+            supervised: true,
             ..self
         }
     }

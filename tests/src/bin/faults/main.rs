@@ -24,6 +24,7 @@ mod served;
 mod servers;
 mod stage;
 mod story;
+mod supervisor;
 mod verdict;
 
 use anyhow::{Context, Result, ensure};

@@ -1,7 +1,7 @@
 //! When everything is at rest: not at the first moment in which nothing is to be done, for whoever has just
 //! begun something may not be seen yet.
 
-use crate::stage::Stage;
+use checker::collect::Reader;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -29,10 +29,14 @@ impl Quiet {
 
 /// How long after the fault's end the time began in which every accepted order has ended, those too that asked for a
 /// person; only what is held is not waited for.
-pub(crate) async fn rest(stage: &Stage, healed: Instant, within: Duration) -> Option<Duration> {
+pub(crate) async fn rest(
+    database_url: &str,
+    healed: Instant,
+    within: Duration,
+) -> Option<Duration> {
     let mut quiet = Quiet::default();
     while healed.elapsed() < within + QUIET {
-        let restless = match stage.reader().await {
+        let restless = match Reader::connect(database_url).await {
             Ok(reader) => reader.restless().await.map_or(i64::MAX, |(count, _)| count),
             Err(_) => i64::MAX,
         };

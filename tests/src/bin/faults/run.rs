@@ -12,6 +12,7 @@ use crate::{
     served::unserved,
     stage::{NAMESPACE, Stage, named},
     story::{Slowest, slowest},
+    supervisor::{Supervisor, all_there, beside, look},
 };
 use anyhow::{Context, Result};
 use checker::{
@@ -192,6 +193,7 @@ impl Run {
         // Whether nothing is or was wrong; then nothing may be sent twice.
         let calm = fault.name == crate::catalogue::CALM && !self.stage.touched;
         self.stage.touched = true;
+        self.stage.supervisor = Supervisor::default();
         for role in &mut self.stage.roles {
             role.forget_end();
         }
@@ -218,18 +220,20 @@ impl Run {
         (fault.heal)(self)
             .await
             .context("the fault cannot be ended")?;
+        self.stage.supervisor.there = fault.supervised;
         self.kept.clear();
         more.store(false, Ordering::Relaxed);
         let (healed, healed_at_ms) = self.healed.take().unwrap_or_else(moment);
-        let (recovery, sold, mut placed) = self.recovered(healed).await;
-        placed.extend(self.customers.leave().await);
+        let (recovery, sold, mut placed) = self.recovered(healed).await?;
+        placed.extend(beside(&mut self.stage, self.customers.leave()).await?);
         let within = if fault.is_long() {
             REST_AFTER_LONG
         } else {
             REST_WITHIN
         };
-        let rest = rest(&self.stage, healed, within).await;
+        let rest = self.rest(healed, within).await?;
         let unready = self.unready().await;
+        let starts = self.stage.supervisor.starts;
         reviewer.abort();
         operator.abort();
         clerks.abort();
@@ -258,6 +262,9 @@ impl Run {
             broken("a fault takes effect", format!("{error:#}"));
             "nothing".to_owned()
         });
+        if starts > 0 {
+            seen += &format!("; servers that had ended were started {starts} times");
+        }
         if let Some(after) = fault.after {
             match after(self).await {
                 Ok(more) => seen += &format!("; {more}"),
@@ -301,11 +308,12 @@ impl Run {
     async fn recovered(
         &mut self,
         healed: Instant,
-    ) -> (Option<Duration>, Option<Duration>, Vec<Placed>) {
+    ) -> Result<(Option<Duration>, Option<Duration>, Vec<Placed>)> {
         let (mut placed, mut sold) = (Vec::new(), None);
         let mut looks = JoinSet::new();
         let mut next_look = Instant::now();
         let recovery = loop {
+            look(&mut self.stage)?;
             if sold.is_none() && Instant::now() >= next_look && looks.len() < LOOKS_MAX {
                 looks.spawn(self.customers.look(RECOVERY_GIVEN_UP));
                 next_look = Instant::now() + LOOK_EVERY;
@@ -326,10 +334,23 @@ impl Run {
             }
             sleep(Duration::from_millis(50)).await;
         };
-        while let Some(look) = looks.join_next().await {
+        while let Some(look) = beside(&mut self.stage, looks.join_next()).await? {
             placed.extend(look.ok().flatten().map(|(one, _)| one));
         }
-        (recovery, sold, placed)
+        Ok((recovery, sold, placed))
+    }
+
+    /// Rest, and of servers that are minded the rest after the last of them was started again.
+    async fn rest(&mut self, healed: Instant, within: Duration) -> Result<Option<Duration>> {
+        loop {
+            let starts = self.stage.supervisor.starts;
+            let database_url = self.stage.database_url();
+            let rest = rest(&database_url, healed, within);
+            let rest = beside(&mut self.stage, rest).await?;
+            if rest.is_none() || !all_there(&mut self.stage, starts).await? {
+                return Ok(rest);
+            }
+        }
     }
 
     /// Processes that do not answer, and those that ended without being asked to.

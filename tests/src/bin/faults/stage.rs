@@ -6,6 +6,7 @@ use crate::{
     customers::wish::BOUNCES,
     role::{Kind, Lines, Role, To},
     servers::{Postgres, RabbitMq},
+    supervisor::Supervisor,
 };
 use anyhow::{Context, Result, ensure};
 use checker::{collect::Reader, journal};
@@ -86,6 +87,7 @@ pub(crate) struct Stage {
     pub(crate) garbage: u64,
     /// Whether anything was ever done to it.
     pub(crate) touched: bool,
+    pub(crate) supervisor: Supervisor,
 }
 
 impl Stage {
@@ -138,6 +140,7 @@ impl Stage {
             shown: BTreeMap::new(),
             garbage: 0,
             touched: false,
+            supervisor: Supervisor::default(),
         };
         stage.guichet(&["migrate"]).await?;
         stage.guichet(&["catalogue", "load"]).await?;

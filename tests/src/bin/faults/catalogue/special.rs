@@ -73,21 +73,24 @@ pub(crate) const FAULTS: &[Fault] = &[
     .on(STANDBY),
     Fault::new(
         "postgres-disk-full",
-        "What cannot be stored is not promised.",
+        "What cannot be stored is not promised. A server that has ended for want of room is started again.",
         |run| Box::pin(full(run, "postgres")),
         |run| Box::pin(no_room(run)),
         |run| Box::pin(room(run, "postgres")),
     )
     .lasting(OUTLASTS_LEASES)
     .lease()
+    .supervised()
     .on(SMALL),
     Fault::new(
         "broker-disk-full",
-        "A broker without room blocks or ends, and loses nothing.",
+        "A broker without room blocks or ends, at once or after there is room again, and loses nothing. It is started \
+         again whenever it has ended.",
         |run| Box::pin(full(run, "rabbitmq")),
         |run| Box::pin(broker_without_room(run)),
         |run| Box::pin(room(run, "rabbitmq")),
     )
+    .supervised()
     .on(SMALL),
 ];
 
@@ -218,13 +221,8 @@ async fn broker_without_room(run: &mut Run) -> Result<String> {
     seen::blocked(run).await
 }
 
-/// Takes away what filled it; the server may have ended for want of room.
+/// Takes away what filled it. Whoever ended for want of room is started again by the supervisor.
 async fn room(run: &mut Run, server: &str) -> Result<()> {
     std::fs::remove_file(run.stage.root.join(server).join("filler"))?;
-    if server == "postgres" {
-        run.stage.postgres.restart_if_ended().await?;
-    } else if run.stage.rabbitmq.has_ended() {
-        run.stage.rabbitmq.start().await?;
-    }
     Ok(())
 }

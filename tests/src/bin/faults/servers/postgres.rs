@@ -108,18 +108,22 @@ impl Postgres {
         )
     }
 
+    fn begin(&self) -> Result<Child> {
+        Child::start(&Spec {
+            name: &self.name,
+            command: self.command()?,
+            environment: environment(),
+            folder: &self.dir,
+            user: self.user.as_ref(),
+            log: self.dir.join("log"),
+        })
+    }
+
     /// Starts it and waits until it answers.
     pub(crate) async fn start(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            let mut child = Child::start(&Spec {
-                name: &self.name,
-                command: self.command()?,
-                environment: environment(),
-                folder: &self.dir,
-                user: self.user.as_ref(),
-                log: self.dir.join("log"),
-            })?;
+            let mut child = self.begin()?;
             loop {
                 if self.superuser("postgres").await.is_ok() {
                     self.child = Some(child);
@@ -184,17 +188,14 @@ impl Postgres {
         tokio::net::TcpStream::connect(address).await.is_err()
     }
 
-    /// Starts it if it has ended by itself.
-    pub(crate) async fn restart_if_ended(&mut self) -> Result<()> {
-        if self
-            .child
-            .as_mut()
-            .is_some_and(|child| child.ended().is_none())
-        {
-            return Ok(());
+    /// Starts it again if it has ended by itself, without waiting for it; whether it had.
+    pub(crate) fn start_if_ended(&mut self) -> Result<bool> {
+        let child = self.child.as_mut();
+        let ended = child.is_some_and(|child| child.ended().is_some());
+        if ended {
+            self.child = Some(self.begin()?);
         }
-        self.child = None;
-        self.start().await
+        Ok(ended)
     }
 
     /// How often its log says this.

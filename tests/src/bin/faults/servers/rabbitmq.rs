@@ -119,16 +119,20 @@ impl RabbitMq {
         self.dir.join("mnesia")
     }
 
-    /// Starts it and waits until it lets clients in.
-    pub(crate) async fn start(&mut self) -> Result<()> {
-        let mut child = Child::start(&Spec {
+    fn begin(&self) -> Result<Child> {
+        Child::start(&Spec {
             name: &self.name,
             command: vec![script("rabbitmq-server")?],
             environment: self.environment(),
             folder: &self.dir,
             user: self.user.as_ref(),
             log: self.dir.join("console.log"),
-        })?;
+        })
+    }
+
+    /// Starts it and waits until it lets clients in.
+    pub(crate) async fn start(&mut self) -> Result<()> {
+        let mut child = self.begin()?;
         let deadline = Instant::now() + READY_WITHIN;
         while self.connect().await.is_err() {
             if child.ended().is_some() || Instant::now() > deadline {
@@ -172,6 +176,15 @@ impl RabbitMq {
     /// Whether a signal holds it.
     pub(crate) fn is_asleep(&self) -> bool {
         self.child.as_ref().is_some_and(Child::is_asleep)
+    }
+
+    /// Starts it again if it has ended by itself, without waiting for it; whether it had.
+    pub(crate) fn start_if_ended(&mut self) -> Result<bool> {
+        let ended = self.has_ended();
+        if ended {
+            self.child = Some(self.begin()?);
+        }
+        Ok(ended)
     }
 
     /// Whether it has ended by itself.
