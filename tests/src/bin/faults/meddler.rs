@@ -97,7 +97,12 @@ impl Meddler {
             let mut taken = select_all(consumers);
             loop {
                 let first = tokio::select! {
-                    _ = &mut leaving => return Ok(connection),
+                    _ = &mut leaving => {
+                        // Dropped, the channel would be closed beside the connection, and whichever comes second
+                        // fails the other. He may have been thrown out before.
+                        let _ = hands.channel.close(200, "bye".into()).await;
+                        return Ok(connection);
+                    }
                     Some((queue, Ok(first))) = taken.next() => (queue, first),
                     else => return Ok(connection),
                 };
@@ -277,6 +282,32 @@ fn answer_to_nobody(command: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bus::testing::TestNamespace;
+    use lapin::ConnectionProperties;
+
+    /// Closed beside his connection, his channel failed one in some tens.
+    const OFTEN: u32 = 200;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn he_leaves_in_good_order_however_often_he_comes() {
+        let namespace = TestNamespace::new();
+        let (raw, topology) = (namespace.raw().await, namespace.topology());
+        for step in StepName::OF_AN_ORDER {
+            for kind in [StepKind::Do, StepKind::Undo] {
+                let queue = topology.command_queue(&step, kind);
+                raw.declare_queue(&queue, "classic").await;
+            }
+        }
+        let url = std::env::var("GUICHET_AMQP_URL").expect("the namespace has read it");
+        for time in 1..=OFTEN {
+            let properties = ConnectionProperties::default();
+            let connection = Connection::connect(&url, properties).await;
+            let connection = connection.expect("the test broker can be reached");
+            let meddler = Meddler::enter(connection, &topology, Mischief::Reorders, 1).await;
+            let left = meddler.expect("he is let in").leave().await;
+            assert!(left.is_ok(), "time {time}: {left:?}");
+        }
+    }
 
     #[test]
     fn another_life_is_never_this_one() {
