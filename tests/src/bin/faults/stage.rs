@@ -44,6 +44,8 @@ pub(crate) struct Setting {
     pub(crate) small_disks: bool,
     /// So many orders before their pivot are taken at most, if not as many as by default.
     pub(crate) live_max: Option<u32>,
+    /// So many effects outside a worker has under way at once for each step, if not as many as by default.
+    pub(crate) permits: Option<u32>,
     /// Everybody's clock can be set, but the broker's.
     pub(crate) clocks: bool,
 }
@@ -55,6 +57,7 @@ impl Setting {
         standby: false,
         small_disks: false,
         live_max: None,
+        permits: None,
         clocks: false,
     };
 }
@@ -298,7 +301,15 @@ impl Stage {
             .setting
             .live_max
             .map(|most| ("GATEWAY_LIVE_SAGAS_MAX", most.to_string()));
-        named(&told.into_iter().chain(most).collect::<Vec<_>>())
+        let permits = self.setting.permits;
+        let permits = permits.map(|permits| ("WORKER_PERMITS", permits.to_string()));
+        named(
+            &told
+                .into_iter()
+                .chain(most)
+                .chain(permits)
+                .collect::<Vec<_>>(),
+        )
     }
 
     /// Runs an operator's command, which reaches the servers directly; answers what it printed.

@@ -1,9 +1,11 @@
-//! Far more customers than usual.
+//! Far more customers than usual, and a provider so slow that work waits in its queue.
 
+use super::provider::{Lies, each, plan, unplanned};
 use crate::{fault::Fault, run::Run, stage::Setting};
 use anyhow::{Result, ensure};
 use checker::journal::{Entry, What};
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// Fewer than the crowd brings within one round of an owner's counting.
 const BOUND: u32 = 20;
@@ -11,6 +13,31 @@ const SMALL: Setting = Setting {
     live_max: Some(BOUND),
     ..Setting::USUAL
 };
+/// With two workers six payments are under way at once.
+const SLOW_WORKERS: Setting = Setting {
+    permits: Some(3),
+    ..Setting::USUAL
+};
+const SLOW_CONFIRM: Lies = &[each("confirm", r#"{"slow": {"ms": 1000}}"#)];
+/// So many come each second beside the others. All together they pay more slowly than they come, and none waits for as
+/// long as his payment is tried (60 s).
+const MANY: u32 = 15;
+/// How long it may take until the queue is short again.
+const DRAINED_WITHIN: Duration = Duration::from_secs(60);
+/// Payments under way when nobody waits any more.
+const FEW: i64 = 6;
+
+/// How many payments are under way, or wait to be.
+const WAITING: &str = "SELECT count(*) FROM sagas WHERE state = 1 AND step = 2 AND kind = 1";
+
+/// How many answers came to payments that had lain in the queue for longer than silence is borne (5 s; the answer itself
+/// takes one more), and the oldest of them, since then.
+const LATE: &str = "WITH moments AS (
+      SELECT step, kind, outcome, at - lag(at) OVER (PARTITION BY saga_id ORDER BY rev) AS age
+      FROM history WHERE at >= $1::text::timestamptz)
+    SELECT count(*), coalesce(extract(epoch FROM max(age)), 0)::float8 FROM moments
+    WHERE step = 2 AND kind = 1 AND outcome IS NOT NULL AND age > interval '6.5 seconds'";
+
 pub(super) const RESENDS: &str = "guichet_saga_resends_total";
 
 /// So many times as many come.
@@ -20,7 +47,9 @@ const LASTS: Duration = Duration::from_secs(6);
 /// So much of what the usual number of customers would have been sold has to be sold, at least.
 const GOODPUT: f64 = 0.5;
 
-pub(crate) const FAULTS: &[Fault] = &[Fault::new(
+pub(crate) const FAULTS: &[Fault] = &[CROWD, BACKLOG];
+
+const CROWD: Fault = Fault::new(
     "crowd",
     "With ten times as many customers tickets are sold as before; others are told to come back, and are served then.",
     |run| Box::pin(crowd(run)),
@@ -30,7 +59,49 @@ pub(crate) const FAULTS: &[Fault] = &[Fault::new(
 .on(SMALL)
 .at_once()
 .undisturbed()
-.then(|run| Box::pin(nothing_again(run)))];
+.then(|run| Box::pin(nothing_again(run)));
+
+const BACKLOG: Fault = Fault::new(
+    "backlog",
+    "Work that lies in the queue for longer than silence is borne is late and not lost: it is not sent again.",
+    |run| Box::pin(backlog(run)),
+    |run| Box::pin(lay_in_the_queue(run)),
+    |run| Box::pin(unplanned(run)),
+)
+.on(SLOW_WORKERS)
+.at_once()
+.undisturbed()
+.then(|run| Box::pin(nothing_again(run)));
+
+/// More payments at once than the workers can have under way; it is over when nobody waits for one any more.
+async fn backlog(run: &mut Run) -> Result<()> {
+    run.resent_before = run.stage.counted(RESENDS).await;
+    plan(run, SLOW_CONFIRM).await?;
+    let superuser = run.stage.postgres.superuser("guichet").await?;
+    let row = superuser.query_one("SELECT now()::text", &[]).await?;
+    run.note = row.get(0);
+    run.customers.come(&mut run.rng, MANY, LASTS);
+    tokio::time::sleep(LASTS.max(run.load.lasting)).await;
+    let deadline = Instant::now() + DRAINED_WITHIN;
+    loop {
+        let waiting: i64 = superuser.query_one(WAITING, &[]).await?.get(0);
+        if waiting <= FEW {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{waiting} payments still wait");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn lay_in_the_queue(run: &mut Run) -> Result<String> {
+    let superuser = run.stage.postgres.superuser("guichet").await?;
+    let row = superuser.query_one(LATE, &[&run.note]).await?;
+    let (late, oldest): (i64, f64) = (row.get(0), row.get(1));
+    ensure!(late > 0, "no payment lay in the queue for long");
+    Ok(format!(
+        "{late} payments lay in the queue for longer than silence is borne, the last was answered after {oldest:.1} s"
+    ))
+}
 
 async fn crowd(run: &mut Run) -> Result<()> {
     run.resent_before = run.stage.counted(RESENDS).await;
