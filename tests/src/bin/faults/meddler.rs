@@ -120,14 +120,14 @@ impl Meddler {
                     let _ = timeout(PATIENCE, more).await;
                     held.reverse();
                 }
-                // What was alone is not turned around with anything.
-                let alone = mischief == Mischief::Reorders && held.len() == 1;
-                let mut met = 0;
+                // What was alone in its queue is not turned around with anything.
+                let queues: Vec<String> = held.iter().map(|(queue, _)| queue.clone()).collect();
                 for (queue, message) in held {
-                    met += hands.meddle(mischief, &queue, message).await?;
-                }
-                if !alone {
-                    hands.done.fetch_add(met, Ordering::Relaxed);
+                    let met = hands.meddle(mischief, &queue, message).await?;
+                    let beside = queues.iter().filter(|other| **other == queue).count();
+                    if mischief != Mischief::Reorders || beside > 1 {
+                        hands.done.fetch_add(met, Ordering::Relaxed);
+                    }
                 }
             }
         });

@@ -56,7 +56,11 @@ const EXEMPT: &[(&str, Why, &str)] = &[
         Chance,
         "a refund's or a cancellation's answer has to be lost, and what it did not to be seen",
     ),
-    ("capture * unknown", Chance, FAST),
+    (
+        "capture * unknown",
+        Chance,
+        "the provider has to have lost a payment that it authorised",
+    ),
     (
         "pay do unknown",
         Chance,
@@ -73,11 +77,10 @@ const EXEMPT: &[(&str, Why, &str)] = &[
     ("reserve probe rejected", Chance, MEANWHILE),
     ("fraud-check probe rejected", Chance, MEANWHILE),
     ("issue probe rejected", Chance, MEANWHILE),
-    ("notify probe *", Chance, FAST),
     (
-        "pay undo retry",
-        Chance,
-        "few payments are given back while the provider is at fault",
+        "notify probe *",
+        Never,
+        "what may not be undone any more is tried until it is done, and not asked about",
     ),
     ("* undo pause", Chance, MOMENT),
     ("* probe pause", Chance, MOMENT),
@@ -110,7 +113,6 @@ const OWN: &str = "it waits for nobody outside";
 const LEDGER: &str =
     "what is ours is known from the ledger, unless a probe finds nothing of it there";
 const GIVES_BACK: &str = "what is ours is given back unconditionally";
-const FAST: &str = "it is over in milliseconds, and its answer has to be lost in them";
 const MEANWHILE: &str =
     "what could be had has to be gone when it is asked for again, after half a minute of a fault";
 const MOMENT: &str = "a person has to type just then";

@@ -244,7 +244,7 @@ impl Run {
             healed_at_ms,
             shown: self.stage.shown.clone(),
             excused: Excused {
-                spent: !fault.is_long() && hold > STEPS_TRY,
+                spent: hold > STEPS_TRY,
                 ..fault.excused
             },
             ..self.evidence(calm).await?

@@ -215,10 +215,12 @@ async fn no_room(run: &mut Run) -> Result<String> {
 
 /// RabbitMQ takes nothing more, or has ended: it may meet the full disk before it looks how full it is.
 async fn broker_without_room(run: &mut Run) -> Result<String> {
+    let seen = seen::blocked(run).await;
+    // It may end while it is asked.
     if run.stage.rabbitmq.has_ended() {
         return Ok("RabbitMQ ended for want of room".to_owned());
     }
-    seen::blocked(run).await
+    seen
 }
 
 /// Takes away what filled it. Whoever ended for want of room is started again by the supervisor.
