@@ -49,6 +49,12 @@ fn every_promise_is_kept_in_every_world() {
         }
         reached.add(&outcome.coverage);
     }
+    for setting in Setting::leading(SEEDS, 12) {
+        let outcome = run(&setting);
+        let broken = outcome.violation;
+        assert!(broken.is_none(), "{setting:?} breaks {broken:?}");
+        reached.add(&outcome.coverage);
+    }
     let missing = reached.missing();
     assert!(missing.is_empty(), "never reached: {missing:?}");
     let impossible = reached.impossible();

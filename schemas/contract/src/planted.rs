@@ -70,6 +70,8 @@ pub enum Bug {
     /// The undo of a payment takes a cancel that is refused for one that came too late, and gives nothing
     /// back of what was captured meanwhile.
     RefusedCancelBelieved,
+    /// What was given back of a payment is given back once more.
+    GivenBackAgain,
     /// While its outside is away a step is sent everything.
     BreakerIgnored,
     /// Nobody is let through to see whether the outside is back.

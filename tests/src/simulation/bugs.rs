@@ -236,6 +236,7 @@ pub const ALL: &[Planted] = &[
         &[Bug::CaptureUndoBlind, Bug::RefusedCancelBelieved],
         &["honest-end"],
     ),
+    alone(&[Bug::GivenBackAgain], &["effects-once"]),
     // An authorisation that nobody captures becomes tickets, or a saga is at a step that it does not have.
     among(
         &[Bug::UnsafeIsMigrated],

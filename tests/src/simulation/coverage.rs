@@ -1,6 +1,6 @@
 //! What the worlds reached. What they never reached they prove nothing about.
 
-use super::{fault::Fault, orchestrator::CAPTURE, race::Racer, reach};
+use super::{fault::Fault, orchestrator::STEP_NAMES, race::Racer, reach};
 use contract::StepKind;
 use saga::{Illegal, Input, Log, State};
 use std::collections::BTreeMap;
@@ -13,25 +13,13 @@ pub struct Coverage {
     faults: BTreeMap<Fault, u64>,
     /// By the definition's number.
     ends: BTreeMap<(&'static str, i16), u64>,
-    /// What became of captures.
-    captures: BTreeMap<&'static str, u64>,
+    /// What the sagas that were at a step were told, by the step's number.
+    steps: BTreeMap<(usize, &'static str), u64>,
     races: BTreeMap<(Racer, &'static str), u64>,
     moments: BTreeMap<&'static str, u64>,
     /// Sagas in all.
     pub sagas: u64,
 }
-
-/// What has to have become of captures.
-const MUST_CAPTURE: &[&str] = &[
-    "do done",
-    "do rejected",
-    "do retry",
-    "probe done",
-    "probe unknown",
-    "undo done",
-    "wake",
-    "customer's end",
-];
 
 /// What has to have happened besides.
 const MUST_HAPPEN: &[&str] = &[
@@ -46,6 +34,7 @@ const MUST_HAPPEN: &[&str] = &[
     "a nudge before a wait that does not come is settled",
     "our own request is not told early",
     "an outdated owner reads again",
+    "an owner's leases are over",
 ];
 
 /// The ends that sagas of each version have to have come to; each other one those of any.
@@ -62,9 +51,9 @@ impl Coverage {
     pub(super) fn applied(&mut self, before: State, input: &Input, log: &Log) {
         let asked = log.cursor.map_or(StepKind::Do, |cursor| cursor.kind);
         let name = reach::input(asked, input);
-        let at = log.cursor.map(|cursor| usize::from(cursor.step));
-        if at == Some(CAPTURE) {
-            *self.captures.entry(name).or_default() += 1;
+        if let Some(cursor) = log.cursor {
+            let step = usize::from(cursor.step);
+            *self.steps.entry((step, name)).or_default() += 1;
         }
         *self.inputs.entry((before, name)).or_default() += 1;
     }
@@ -116,8 +105,8 @@ impl Coverage {
         for (key, count) in &other.ends {
             *self.ends.entry(*key).or_default() += count;
         }
-        for (key, count) in &other.captures {
-            *self.captures.entry(key).or_default() += count;
+        for (key, count) in &other.steps {
+            *self.steps.entry(*key).or_default() += count;
         }
         for (key, count) in &other.races {
             *self.races.entry(*key).or_default() += count;
@@ -149,9 +138,8 @@ impl Coverage {
         let never = State::ALL
             .into_iter()
             .filter(|state| state.is_end() && !met(*state));
-        let captures = MUST_CAPTURE
-            .iter()
-            .filter(|name| !self.captures.contains_key(*name));
+        let steps = reach::of_steps().filter(|key| !self.steps.contains_key(key));
+        let steps = steps.map(|(step, input)| format!("{} x {input}", STEP_NAMES[step]));
         let moments = MUST_HAPPEN
             .iter()
             .filter(|name| !self.moments.contains_key(*name));
@@ -160,7 +148,7 @@ impl Coverage {
             .chain(faults.map(|fault| format!("fault: {}", fault.name())))
             .chain(ends.map(|(name, version)| format!("end: {name} by {}", version.label())))
             .chain(never.map(|state| format!("end: {}", state.name())))
-            .chain(captures.map(|name| format!("capture x {name}")))
+            .chain(steps)
             .chain(moments.map(|name| (*name).to_owned()))
             .collect()
     }
@@ -175,7 +163,12 @@ impl Coverage {
         });
         let refused = self.illegal.keys();
         let refused = refused.filter(|name| reach::REFUSALS_EXEMPT.contains(name));
+        let steps = self.steps.keys().filter_map(|(step, input)| {
+            let because = reach::never_of_step(*step, input)?;
+            Some(format!("{} x {input} ({because})", STEP_NAMES[*step]))
+        });
         inputs
+            .chain(steps)
             .chain(refused.map(|name| format!("refused: {name}")))
             .collect()
     }
@@ -199,10 +192,10 @@ impl Coverage {
             .ends
             .iter()
             .map(|((name, number), n)| format!("{n:>10}  end: {name} by definition {number}"));
-        let captures = self
-            .captures
+        let steps = self
+            .steps
             .iter()
-            .map(|(name, n)| format!("{n:>10}  capture x {name}"));
+            .map(|((step, name), n)| format!("{n:>10}  {} x {name}", STEP_NAMES[*step]));
         let races = self
             .races
             .iter()
@@ -215,7 +208,7 @@ impl Coverage {
             .chain(refused)
             .chain(faults)
             .chain(ends)
-            .chain(captures)
+            .chain(steps)
             .chain(races)
             .chain(moments)
             .collect()

@@ -48,6 +48,8 @@ pub(super) struct Task {
     /// `None` once there is a verdict.
     running: Option<Running>,
     port: Port,
+    /// How much of the payment is not given back, by what it was told last.
+    left_minor: i64,
 }
 
 impl fmt::Debug for Task {
@@ -121,6 +123,7 @@ impl World {
             found,
             running: Some(running),
             port,
+            left_minor: 0,
         });
         self.work(w, EFFECT_TIMEOUT_MS, Work::TimeOut(id));
         self.go_on(w, id);
@@ -157,8 +160,11 @@ impl World {
                 self.work_soon(w, Work::Record(id, result.unwrap_or_else(failed)));
             }
             Poll::Pending => {
-                let (asked, key) = (task.port.asked(), task.key);
+                let (asked, key, left) = (task.port.asked(), task.key, task.left_minor);
                 if let Some(request) = asked {
+                    if let Request::Refund(_, minor) = request {
+                        self.judge.asked_back(key.0, minor, left);
+                    }
                     self.ask(w, id, key.0, request);
                 }
             }
@@ -166,7 +172,13 @@ impl World {
     }
 
     pub(super) fn hear(&mut self, w: usize, id: u64, response: Response) {
-        if let Some(task) = self.task(w, id) {
+        let total = |order: usize| self.orders[order].view.total.amount_minor;
+        let task = self.workers[w].tasks.iter_mut().find(|task| task.id == id);
+        if let Some(task) = task {
+            if let Response::Refunds(Ok(refunds)) = &response {
+                let back: i64 = refunds.iter().map(|refund| refund.amount).sum();
+                task.left_minor = total(task.key.0) - back;
+            }
             task.port.answer(response);
             self.go_on(w, id);
         }

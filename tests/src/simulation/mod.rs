@@ -23,6 +23,7 @@ mod provider;
 mod race;
 mod reach;
 pub mod rng;
+mod setting;
 mod settling;
 mod watch;
 mod weather;
@@ -33,7 +34,7 @@ pub use coverage::Coverage;
 pub use fault::{Fault, Mix};
 pub use judge::Violation;
 pub use race::{Against, Race, Racer};
-pub use world::Setting;
+pub use setting::Setting;
 
 /// What came of a seed.
 #[derive(Debug)]

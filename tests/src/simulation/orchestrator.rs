@@ -13,7 +13,7 @@ use contract::{Command, Refusal, SagaId, StepName};
 use engine::{Owner, definitions::Definitions, lease, shard_of, sleeps, withdrawal::Withdrawal};
 use saga::{Input, Instance, Plan, State};
 use serde_json::json;
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 const LEASE_MS: i64 = 9_000;
 const TICK_MS: i64 = 2_500;
@@ -229,9 +229,12 @@ impl World {
         };
         if self.fate() != Fate::Done {
             let process = &mut self.orchestrators[i];
-            if self.now - process.renewed > LEASE_MS {
-                let shards = process.owner.shards();
+            let since_renewal = Duration::from_millis((self.now - process.renewed).unsigned_abs());
+            let lease = Duration::from_millis(LEASE_MS.unsigned_abs());
+            let shards = process.owner.shards();
+            if lease::are_over(since_renewal, lease) && !shards.is_empty() {
                 process.owner.lose(&shards);
+                self.coverage.reached("an owner's leases are over");
             }
             return;
         }
@@ -413,6 +416,15 @@ impl World {
 
 /// The last step of each version: its refusal is in the ledger, so trying again does not help.
 pub(super) const NOTIFY: usize = 4;
+
+/// Takes the places.
+pub(super) const RESERVE: usize = 0;
+
+/// Looks whether it may be sold, and may have a person look.
+pub(super) const FRAUD_CHECK: usize = 1;
+
+/// Makes the tickets.
+pub(super) const ISSUE: usize = 3;
 
 /// Takes the money, or authorises it.
 pub(super) const PAY: usize = 2;

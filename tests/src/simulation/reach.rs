@@ -2,6 +2,7 @@
 //! An input, a state or a refusal that the product gains does not compile here before it has a name, and is
 //! demanded from then on.
 
+use super::orchestrator::{CAPTURE, FRAUD_CHECK, ISSUE, NOTIFY, PAY, RESERVE, STEP_NAMES};
 use contract::{Outcome, Refusal, StepKind};
 use saga::{Action, Illegal, Input, ReplyInput, SignalKind, State};
 
@@ -178,13 +179,118 @@ pub(super) fn pairs() -> impl Iterator<Item = (State, &'static str)> {
     State::ALL.into_iter().flat_map(of)
 }
 
+/// What cannot come of a command of a step, and why.
+struct OfStep {
+    /// By its number.
+    steps: &'static [usize],
+    inputs: &'static [&'static str],
+    because: &'static str,
+}
+
+const fn of(
+    steps: &'static [usize],
+    inputs: &'static [&'static str],
+    because: &'static str,
+) -> OfStep {
+    OfStep {
+        steps,
+        inputs,
+        because,
+    }
+}
+
+/// What a step is never told. What ends with a space stands for all that begins with it.
+const OF_STEPS_NEVER: &[OfStep] = &[
+    of(
+        &[RESERVE, ISSUE, NOTIFY, CAPTURE],
+        &["do waiting", "probe waiting"],
+        "its definition has nothing that it waits for",
+    ),
+    of(
+        &[RESERVE, FRAUD_CHECK, PAY, ISSUE, NOTIFY, CAPTURE],
+        &["undo waiting"],
+        "no undo of ours waits for anybody",
+    ),
+    of(
+        &[RESERVE, FRAUD_CHECK, ISSUE],
+        &["do unknown", "probe unknown", "undo unknown"],
+        "its effect is a transaction of our own, and to ask is to do it again: whoever answers knows",
+    ),
+    of(
+        &[RESERVE, FRAUD_CHECK, ISSUE],
+        &["undo rejected"],
+        "nobody else has to agree that what is ours is given back",
+    ),
+    of(
+        &[NOTIFY],
+        &["do unknown", "probe ", "undo "],
+        "behind the pivot it is tried until it works: nobody asks about it, and nothing undoes it",
+    ),
+];
+
+/// What may come about, and so seldom that it is not demanded of each step.
+const OF_STEPS_SELDOM: &[OfStep] = &[
+    of(
+        &[RESERVE, FRAUD_CHECK, ISSUE],
+        &["do retry", "probe retry", "undo retry"],
+        "only a command that came too late is answered so (`expired`), whatever its step",
+    ),
+    of(
+        &[CAPTURE],
+        &["do unknown", "undo unknown"],
+        "the provider has to have lost what it authorised; of payments it is demanded",
+    ),
+    of(
+        &[CAPTURE],
+        &["probe rejected"],
+        "the authorisation has to end in the minute in which nobody hears of it; a recorded history has it",
+    ),
+    of(
+        &[ISSUE],
+        &["probe rejected"],
+        "it has to be refused in the moment in which nobody hears of it; of `reserve` it is demanded",
+    ),
+];
+
+/// What each step has to have been told: whatever may come of each kind of its commands, and that its time has
+/// come.
+pub(super) fn of_steps() -> impl Iterator<Item = (usize, &'static str)> {
+    let told = |input: &&&str| {
+        ["do ", "probe ", "undo ", "wake"]
+            .iter()
+            .any(|kind| input.starts_with(kind))
+    };
+    let all = (0..STEP_NAMES.len()).flat_map(move |step| {
+        let told = INPUTS.iter().filter(told);
+        told.map(move |input| (step, *input))
+    });
+    all.filter(|(step, input)| {
+        let exempt = OF_STEPS_NEVER.iter().chain(OF_STEPS_SELDOM);
+        !exempt.clone().any(|one| one.has(*step, input))
+    })
+}
+
+/// Why a step is never told this.
+pub(super) fn never_of_step(step: usize, input: &str) -> Option<&'static str> {
+    let found = OF_STEPS_NEVER.iter().find(|one| one.has(step, input));
+    found.map(|one| one.because)
+}
+
+impl OfStep {
+    fn has(&self, step: usize, input: &str) -> bool {
+        self.steps.contains(&step) && self.inputs.iter().any(|name| is_of(input, name))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_exempt_exists() {
-        let named = EXEMPT.iter().flat_map(|one| one.inputs);
+        let of_steps = OF_STEPS_NEVER.iter().chain(OF_STEPS_SELDOM);
+        let of_steps = of_steps.flat_map(|one| one.inputs);
+        let named = EXEMPT.iter().flat_map(|one| one.inputs).chain(of_steps);
         let unknown = |name: &&&str| !INPUTS.iter().any(|input| is_of(input, name));
         let unknown: Vec<_> = named.filter(unknown).collect();
         assert!(unknown.is_empty(), "{unknown:?}");

@@ -12,6 +12,7 @@ use super::{
     provider::Request,
     race::{self, Race},
     rng::Rng,
+    setting::Setting,
     worker::{Work, Worker},
 };
 use contract::{Incarnation, OfferId};
@@ -89,23 +90,6 @@ impl Ord for Entry {
     fn cmp(&self, other: &Self) -> Ordering {
         (self.0, self.1).cmp(&(other.0, other.1))
     }
-}
-
-/// What a seed is run with.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    /// The seed.
-    pub seed: u64,
-    /// How many orders are placed.
-    pub sagas: usize,
-    /// The faults; the seed draws them if none are given.
-    pub mix: Option<Mix>,
-    /// What every payment races against, if anything.
-    pub race: Option<Race>,
-    /// The version that every order runs by, if not the one that it draws.
-    pub version: Option<i16>,
-    /// Whether to write the story down.
-    pub story: bool,
 }
 
 /// The world.

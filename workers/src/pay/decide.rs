@@ -1,7 +1,10 @@
 //! What to do with an intent as it stands. Pure.
 
 use super::stripe::{CaptureMethod, Intent, Refund, Status, refusal_of};
-use contract::{Money, Refusal};
+use contract::{
+    Money, Refusal,
+    planted::{Bug, planted},
+};
 use serde_json::{Value, json};
 
 /// The next thing a `do` does.
@@ -115,7 +118,10 @@ pub(super) fn back(intent: &Intent, refunds: &[Refund], told: Option<&str>) -> B
         these.map(|refund| refund.amount).sum()
     };
     let on_its_way = sum(&["pending", "requires_action"]);
-    let left = intent.amount_received - sum(&["succeeded"]) - on_its_way;
+    let left = match planted(Bug::GivenBackAgain) {
+        true => intent.amount_received,
+        false => intent.amount_received - sum(&["succeeded"]) - on_its_way,
+    };
     if left <= 0 {
         return if on_its_way > 0 {
             Back::OnItsWay

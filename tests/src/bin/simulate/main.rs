@@ -69,6 +69,22 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
+    let demanded = arguments.seeds >= CAMPAIGN && !arguments.races;
+    let leading = demanded.then(|| Setting::leading(arguments.seeds, arguments.sagas));
+    for setting in leading.into_iter().flatten() {
+        let outcome = run(&setting);
+        coverage.add(&outcome.coverage);
+        if let Some(violation) = outcome.violation {
+            let story = true;
+            say(&run(&Setting {
+                story,
+                ..setting.clone()
+            })
+            .story);
+            say(&[format!("{setting:?} breaks {violation:?}")]);
+            return ExitCode::FAILURE;
+        }
+    }
     say(&coverage.lines());
     let seconds = begun.elapsed().as_secs_f64();
     let rate = coverage.sagas as f64 / seconds * 60.0;
@@ -77,7 +93,6 @@ fn main() -> ExitCode {
         arguments.seeds, coverage.sagas
     )]);
     let (missing, impossible) = (coverage.missing(), coverage.impossible());
-    let demanded = arguments.seeds >= CAMPAIGN && !arguments.races;
     if !missing.is_empty() {
         let why = match demanded {
             true => "",
