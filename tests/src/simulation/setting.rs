@@ -29,7 +29,8 @@ const OF_CAPTURES: &[Fault] = &[
     Fault::RequestLate,
     Fault::AuthorisationEnds,
     Fault::RefundRefused,
-    Fault::ClockForward,
+    Fault::MessageLost,
+    Fault::WorkerStalls,
     Fault::ProviderLies,
 ];
 
@@ -37,7 +38,7 @@ const OF_CAPTURES: &[Fault] = &[
 const OF_OURS: &[Fault] = &[
     Fault::MessageLost,
     Fault::MessageLate,
-    Fault::ClockForward,
+    Fault::WorkerStalls,
     Fault::WorkerDies,
 ];
 
