@@ -35,6 +35,13 @@ impl Answers {
         self.last.insert((step, kind), answer);
     }
 
+    /// The clock was set by so much.
+    pub fn leapt(&mut self, by_ms: i64) {
+        for answer in self.last.values_mut() {
+            answer.at = answer.at.saturating_add(by_ms);
+        }
+    }
+
     /// For how long, in milliseconds, a saga's command is not sent again although it is due, because
     /// the backlog explains its silence. `None`: it is to be woken. Never past the end of its time.
     /// `sent_at` is when the command was sent last, if this process knows.
@@ -71,7 +78,8 @@ pub fn current(definition: &Definition, saga: &Instance) -> Option<Send> {
 /// A saga with a command out for which nothing could be done since `since`: there was no broker, or no owner.
 /// That time was not the step's. It has as much left as it had then, and at least that of one answer; and
 /// since its command goes again now, it is not due before that one is late. The saga's own time has gone on.
-/// `None`: nothing changes.
+/// Where its row is of a clock that was ahead of this one, there was no such time; but it is not waited for
+/// longer than for what goes now. `None`: nothing changes.
 #[must_use]
 pub fn after_silence(
     definition: &Definition,
@@ -84,10 +92,16 @@ pub fn after_silence(
     // The time of a pause is given when it ends.
     let until = saga.paused_at.map_or(now, |at| at.min(now));
     let by = until.saturating_sub(since);
-    if by <= 0 {
-        return None;
-    }
     let doublings = u32::try_from(saga.resends).unwrap_or(0).min(16);
+    let late = now.saturating_add(patience << doublings);
+    if by <= 0 {
+        let is_later = saga.paused_at.is_none() && saga.wake_at.is_some_and(|at| at > late);
+        let wake_at = Some(late);
+        return is_later.then(|| Instance {
+            wake_at,
+            ..saga.clone()
+        });
+    }
     let deadline = match saga.deadline_counts() {
         true => saga.deadline,
         false => i64::MAX,
@@ -96,7 +110,6 @@ pub fn after_silence(
     let one_answer = now.saturating_add(patience);
     let longer = |at: TimestampMs| at.saturating_add(by).max(one_answer);
     next.budget_until = saga.budget_until.map(longer);
-    let late = now.saturating_add(patience << doublings);
     let latest = next.budget_until.unwrap_or(i64::MAX).min(deadline);
     next.wake_at = saga.wake_at.map(|at| at.max(late).min(latest));
     Some(next)
@@ -135,6 +148,24 @@ mod tests {
         assert_eq!(explain(40_000, budget - 1, Some(0), budget - 1), Some(1));
         let none = Answers::default().explain_silence(&definition, &saga, Some(0), 5_000);
         assert_eq!(none, None, "no answers at all");
+    }
+
+    /// Another server may have taken over whose clock is behind, and nobody who knew the old one is left.
+    #[test]
+    fn a_row_of_a_clock_that_was_ahead_is_not_waited_for() {
+        let (definition, saga) = begun();
+        let ahead = Instance {
+            wake_at: Some(125_000),
+            ..saga
+        };
+        let next = after_silence(&definition, &ahead, 125_000, 1_000).expect("it is sent now");
+        assert_eq!(next.wake_at, Some(1_000 + PATIENCE));
+        assert_eq!(next.budget_until, ahead.budget_until);
+        let soon = Instance {
+            wake_at: Some(4_000),
+            ..ahead
+        };
+        assert_eq!(after_silence(&definition, &soon, 4_000, 1_000), None);
     }
 
     /// A customer at his bank may take longer than the whole saga has.

@@ -79,7 +79,7 @@ fn advice(error: &DieselError) -> &'static str {
                     .iter()
                     .any(|what| info.message().starts_with(what)) =>
         {
-            "; the database is not up to date: run `guichet migrate`"
+            "; the database's tables are not those of this program: if they are older, run `guichet migrate`"
         }
         _ => "",
     }

@@ -62,9 +62,11 @@ impl Orchestrator {
             Some(Lost::All) => self.owner.outstanding(),
             Some(Lost::Refused) | None => Vec::new(),
         };
+        // The database counts from when it was asked at the earliest.
+        let asked = Instant::now();
         match self.mind_leases().await {
             Ok(()) => {
-                self.renewed = Instant::now();
+                self.renewed = asked;
                 if self.can_send() {
                     self.owner.go_on(self.clock.now_ms());
                     if let Some(lost) = self.lost.take() {

@@ -197,6 +197,8 @@ impl Orchestrator {
                 conflicts.insert(write.next.id);
             }
         }
+        // What follows is sent by the new clock.
+        self.heed_leap();
         let settlements = &plan.settlements;
         let outdated = self
             .mark_applied(given, settlements, &found, &conflicts)

@@ -54,6 +54,7 @@ impl Owner {
         }
         let by = |at: TimestampMs| at.saturating_add(by_ms);
         self.still_since = self.still_since.map(by);
+        self.answers.leapt(by_ms);
         for id in self.sagas.outstanding() {
             let Some(owned) = self.sagas.get(id) else {
                 continue;
@@ -63,7 +64,12 @@ impl Owner {
                 continue;
             }
             let mut next = owned.instance.clone();
-            next.wake_at = next.wake_at.map(|at| by(at).max(now.saturating_add(1)));
+            let end = match next.deadline_counts() {
+                true => next.deadline,
+                false => TimestampMs::MAX,
+            };
+            let soonest = now.saturating_add(1);
+            next.wake_at = next.wake_at.map(|at| by(at).min(end).max(soonest));
             let later = by_ms.max(0);
             next.budget_until = next.budget_until.map(|at| at.saturating_add(later));
             let (shard, decided_at, sent_at) = (owned.shard, owned.decided_at, owned.sent_at);

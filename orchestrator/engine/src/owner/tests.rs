@@ -159,6 +159,12 @@ fn a_leap_of_the_clock_is_no_time_of_a_step() {
     assert!(owner.due(124_999, 10).is_empty(), "it is not late for that");
     assert_eq!(owner.due(125_000, 10), [saga.id], "nor later than it was");
 
+    // Which is not missed for it.
+    let mut owner = owner_of(std::slice::from_ref(&saga));
+    let late = saga.deadline - 1_000;
+    owner.leapt(late, late);
+    assert_eq!(owner.due(saga.deadline, 10), [saga.id]);
+
     let mut owner = owner_of(std::slice::from_ref(&saga));
     owner.stand_still(1_000);
     owner.leapt(120_000, 123_000);
