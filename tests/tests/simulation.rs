@@ -49,7 +49,7 @@ fn every_promise_is_kept_in_every_world() {
         }
         reached.add(&outcome.coverage);
     }
-    for setting in Setting::leading(SEEDS, 12) {
+    for setting in Setting::leading(1, SEEDS, 12) {
         let outcome = run(&setting);
         let broken = outcome.violation;
         assert!(broken.is_none(), "{setting:?} breaks {broken:?}");

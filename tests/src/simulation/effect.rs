@@ -179,6 +179,9 @@ impl World {
                 let back: i64 = refunds.iter().map(|refund| refund.amount).sum();
                 task.left_minor = total(task.key.0) - back;
             }
+            if let Response::Refund(Ok(refund)) = &response {
+                task.left_minor -= refund.amount;
+            }
             task.port.answer(response);
             self.go_on(w, id);
         }

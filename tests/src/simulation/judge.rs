@@ -294,7 +294,8 @@ impl Judge {
         self.fail("bounded-work", order, what);
     }
 
-    /// A command is sent again although its owner has heard lately that others wait for as long.
+    /// A command is sent again although its owner has heard lately that others wait for as long. The product's own
+    /// rule says so: that it is heeded is seen here, and that it is right by its tests.
     pub(super) fn sent_into_a_backlog(&mut self, order: usize) {
         let what = "it is sent again into the backlog in which it waits".to_owned();
         self.fail("bounded-work", order, what);

@@ -43,9 +43,11 @@ const OF_OURS: &[Fault] = &[
 ];
 
 impl Setting {
-    /// Worlds that lead where those whose faults the seeds draw seldom come: for so many of these.
-    pub fn leading(seeds: u64, sagas: usize) -> impl Iterator<Item = Self> {
-        (1..=seeds / LEADS_IN).map(move |seed| {
+    /// Worlds that lead where those whose faults the seeds draw seldom come: for so many of these, from this seed
+    /// on.
+    pub fn leading(first: u64, seeds: u64, sagas: usize) -> impl Iterator<Item = Self> {
+        let last = first.saturating_add(seeds / LEADS_IN);
+        (first..last).map(move |seed| {
             let (faults, version) = match seed.is_multiple_of(4) {
                 true => (OF_OURS, None),
                 false => (OF_CAPTURES, Some(2)),

@@ -99,7 +99,7 @@ pub(super) struct World {
     /// What goes wrong now.
     pub(super) mix: Mix,
     pub(super) calm: bool,
-    /// Nothing goes wrong but with the broker.
+    /// Nothing goes wrong but with what loses no step its time.
     in_time: bool,
     pub(super) db: Database,
     /// By how much the database's clock is off.

@@ -70,8 +70,11 @@ fn main() -> ExitCode {
         }
     }
     let demanded = arguments.seeds >= CAMPAIGN && !arguments.races;
-    let leading = demanded.then(|| Setting::leading(arguments.seeds, arguments.sagas));
+    let (first, seeds, sagas) = (arguments.seed, arguments.seeds, arguments.sagas);
+    let leading = demanded.then(|| Setting::leading(first, seeds, sagas));
+    let mut worlds = seeds;
     for setting in leading.into_iter().flatten() {
+        worlds += 1;
         let outcome = run(&setting);
         coverage.add(&outcome.coverage);
         if let Some(violation) = outcome.violation {
@@ -89,8 +92,8 @@ fn main() -> ExitCode {
     let seconds = begun.elapsed().as_secs_f64();
     let rate = coverage.sagas as f64 / seconds * 60.0;
     say(&[format!(
-        "{} seeds, {} sagas in {seconds:.1} s: {rate:.0} sagas a minute",
-        arguments.seeds, coverage.sagas
+        "{worlds} worlds, {} sagas in {seconds:.1} s: {rate:.0} sagas a minute",
+        coverage.sagas
     )]);
     let (missing, impossible) = (coverage.missing(), coverage.impossible());
     if !missing.is_empty() {
