@@ -18,6 +18,8 @@ const DISPUTED_CARD: &str = "pm_card_createDispute";
 const CHALLENGED_CARD: &str = "pm_card_authenticationRequired";
 /// An order's id is of the gateway's clock, its deadline of the database's.
 const CLOCKS_MS: i64 = 1_000;
+/// By so much at most the database's clock is set.
+const SET_BACK_MS: i64 = 121_000;
 /// The state of a saga that waits for somebody outside.
 const WAITING: i16 = 2;
 /// The state of a saga whose effects are being undone.
@@ -42,6 +44,8 @@ struct World<'a> {
     /// Payments that succeeded.
     paid: BTreeSet<Uuid>,
     sagas: BTreeMap<Uuid, &'a Saga>,
+    /// When each saga began, by the database's clock: the ids have that of a gateway.
+    began: BTreeMap<Uuid, i64>,
     capacity: BTreeMap<Uuid, i64>,
     /// Offers whose event was cancelled.
     cancelled: BTreeSet<Uuid>,
@@ -172,6 +176,12 @@ impl<'a> World<'a> {
             paid: paid
                 .filter_map(|entry| entry.reference.as_deref()?.parse().ok())
                 .collect(),
+            began: books
+                .history
+                .iter()
+                .rev() // of several rows the first counts
+                .map(|moment| (moment.saga_id, moment.at_ms))
+                .collect(),
             sagas: books.sagas.iter().map(|saga| (saga.id, saga)).collect(),
             capacity: books
                 .stock
@@ -227,13 +237,18 @@ impl<'a> World<'a> {
     /// all others but who were born after its end, or had given theirs back before its birth.
     fn wanted_beside(&self, saga: &Saga, offer: Uuid) -> i64 {
         let items = self.evidence.books.items.iter();
+        let began = |saga: &Saga| self.began.get(&saga.id).copied();
+        let (born, ended) = (began(saga), saga.updated_at_ms);
         let beside = items.filter(|item| item.offer_id == offer).filter(|item| {
-            self.sagas.get(&item.order_id).is_none_or(|other| {
-                let gave_back =
-                    other.state == UNDONE && other.updated_at_ms < saga.born_at_ms() - CLOCKS_MS;
-                let came_later = other.born_at_ms() > saga.updated_at_ms + CLOCKS_MS;
-                !gave_back && !came_later
-            })
+            let others = self.sagas.get(&item.order_id);
+            others
+                .filter(|other| other.id != saga.id)
+                .is_none_or(|other| {
+                    let given_back = other.updated_at_ms + SET_BACK_MS;
+                    let gave_back = other.state == UNDONE && born.is_some_and(|at| given_back < at);
+                    let came_later = began(other).is_some_and(|at| at > ended + SET_BACK_MS);
+                    !gave_back && !came_later
+                })
         });
         beside.map(|item| item.quantity).sum()
     }

@@ -429,7 +429,7 @@ fn each_planted_violation_is_convicted_by_its_promise() {
             ended_for(e, "sold_out");
             e.books.stock[0].capacity = 1;
             let saga = &mut e.books.sagas[0];
-            (saga.state, saga.updated_at_ms) = (5, BORN_MS - 60_000);
+            (saga.state, saga.updated_at_ms) = (5, BORN_MS - 200_000);
         }),
         // The fault lasted for longer than an order may take, and this one was ended before its time was over.
         ("prompt-end", |e| {
