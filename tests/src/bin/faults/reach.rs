@@ -85,6 +85,11 @@ const EXEMPT: &[(&str, Why, &str)] = &[
     ("* undo pause", Chance, MOMENT),
     ("* probe pause", Chance, MOMENT),
     ("capture do pause", Chance, MOMENT),
+    (
+        "end deadline_exceeded",
+        Chance,
+        "no step is tried for so long that an order's time goes by, and an outage that lasts ends it as that",
+    ),
     ("end not_on_sale", Never, CATALOGUE),
     (
         "end fraud_refused",

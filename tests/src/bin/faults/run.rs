@@ -38,6 +38,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long everything may take to come to rest after the fault's end before what has not is told.
 pub(crate) const REST_WITHIN: Duration = Duration::from_secs(180);
@@ -137,7 +138,7 @@ impl Run {
         load: Load,
         fault: &Fault,
     ) -> Result<Self> {
-        stage.tell(fault.told(seed));
+        stage.tell(fault.told(seed))?;
         let stays = STAYS + fault.lasts.unwrap_or_default();
         let journal = Arc::clone(&stage.journal);
         let persists = PERSISTS + load.lasting;
@@ -175,11 +176,13 @@ impl Run {
 
     /// Plays the fault.
     pub(crate) async fn play(&mut self, fault: &Fault) -> Result<Outcome> {
-        let reviewer = tokio::spawn(crate::reviewer::review(
+        // They leave with a run that fails, too.
+        let reviewer = crate::reviewer::review(
             self.stage.binary.clone(),
             self.stage.root.clone(),
             self.operators(),
-        ));
+        );
+        let reviewer = AbortOnDropHandle::new(tokio::spawn(reviewer));
         let more = Arc::new(AtomicBool::new(!fault.undisturbed));
         let desk = Desk {
             binary: self.stage.binary.clone(),
@@ -187,8 +190,9 @@ impl Run {
             environment: self.operators(),
         };
         let journal = Arc::clone(&self.stage.journal);
-        let clerks = tokio::spawn(attend(desk.clone(), journal, Arc::clone(&more)));
-        let operator = tokio::spawn(operate(desk, Arc::clone(&more)));
+        let clerks = attend(desk.clone(), journal, Arc::clone(&more));
+        let clerks = AbortOnDropHandle::new(tokio::spawn(clerks));
+        let operator = AbortOnDropHandle::new(tokio::spawn(operate(desk, Arc::clone(&more))));
         let begun = self.journal().len();
         // Whether nothing is or was wrong; then nothing may be sent twice.
         let calm = fault.name == crate::catalogue::CALM && !self.stage.touched;

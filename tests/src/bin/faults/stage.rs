@@ -353,16 +353,18 @@ impl Stage {
     }
 
     /// From now on the provider tells this gateway what happens.
-    pub(crate) fn tell(&self, gateway: usize) {
-        let provider = self
-            .roles
-            .iter()
-            .find_map(|role| role.lines.to(To::Webhooks));
-        if let (Some(line), Some(gateway)) = (provider, self.events_to.get(gateway)) {
-            line.lead_to(gateway);
-            // Connections are kept open.
-            line.cut();
-        }
+    pub(crate) fn tell(&self, gateway: usize) -> Result<()> {
+        let mut lines = self.roles.iter();
+        let line = lines.find_map(|role| role.lines.to(To::Webhooks));
+        let line = line.context("the provider has a line for its events")?;
+        line.lead_to(
+            self.events_to
+                .get(gateway)
+                .context("there is that gateway")?,
+        );
+        // Connections are kept open.
+        line.cut();
+        Ok(())
     }
 
     /// The sum of a counter over all roles.

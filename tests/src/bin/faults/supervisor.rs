@@ -7,6 +7,8 @@ use std::{future::Future, pin::pin, time::Duration};
 use tokio::time::{Instant, sleep};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// One whose leavings are still in use ends at once, again and again.
+const START_EVERY: Duration = Duration::from_secs(1);
 /// Who cannot stay up is not started for ever.
 const STARTS_MAX: u32 = 50;
 /// As long as a start of the slowest takes on a busy machine, and then until every role has found it again.
@@ -19,11 +21,17 @@ pub(crate) struct Supervisor {
     pub(crate) there: bool,
     /// How often it has started one.
     pub(crate) starts: u32,
+    /// When it has last.
+    last: Option<Instant>,
 }
 
 /// Starts what has ended by itself, if there is a supervisor.
 pub(crate) fn look(stage: &mut Stage) -> Result<()> {
-    if !stage.supervisor.there {
+    let just_now = stage
+        .supervisor
+        .last
+        .is_some_and(|at| at.elapsed() < START_EVERY);
+    if !stage.supervisor.there || just_now {
         return Ok(());
     }
     let ended = [
@@ -31,6 +39,9 @@ pub(crate) fn look(stage: &mut Stage) -> Result<()> {
         stage.rabbitmq.start_if_ended()?,
     ];
     let ended = ended.into_iter().filter(|ended| *ended).count();
+    if ended > 0 {
+        stage.supervisor.last = Some(Instant::now());
+    }
     stage.supervisor.starts += u32::try_from(ended).unwrap_or(u32::MAX);
     let starts = stage.supervisor.starts;
     ensure!(starts <= STARTS_MAX, "servers ended {starts} times");

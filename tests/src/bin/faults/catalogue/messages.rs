@@ -2,7 +2,7 @@
 
 use super::crowd::{RESENDS, nothing_again};
 use crate::{
-    fault::Fault,
+    fault::{Fault, OUTLASTS_LEASES},
     meddler::{Meddler, Mischief},
     run::Run,
     stage::NAMESPACE,
@@ -38,7 +38,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         "Order on the bus means nothing.",
         Reorders,
         None
-    ),
+    )
+    .lasting(OUTLASTS_LEASES),
     meddled!(
         "messages-corrupted",
         "What cannot be read is set aside, and what it was is sent again.",

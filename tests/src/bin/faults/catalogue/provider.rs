@@ -14,6 +14,8 @@ use std::time::Duration;
 use tests::world::tcp::Line;
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
+/// As long as an order has, and some more: what could not be paid in time is cancelled.
+const OUTLASTS_ORDERS: Duration = Duration::from_secs(660);
 /// More than there will be requests.
 const ALWAYS: u64 = 1_000_000;
 
@@ -178,7 +180,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         |run| Box::pin(seen::hindered(run, None, To::Provider)),
         |run| Box::pin(set(run, None, To::Provider, Line::Up)),
     )
-    .lasting(TEN_MINUTES)
+    .lasting(OUTLASTS_ORDERS)
     .late(),
     planned!(
         "provider-slow-ten-minutes",

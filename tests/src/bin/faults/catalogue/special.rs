@@ -7,6 +7,7 @@ use crate::{
     run::{Run, moment},
     servers::postgres::CONNECTIONS,
     stage::Setting,
+    supervisor,
 };
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
@@ -32,6 +33,9 @@ const NO_ROOM: &str = "No space left on device";
 
 /// Until a role has looked at its database again: it is asked every 10 s, and with each new connection.
 const FINDS_OUT_WITHIN: Duration = Duration::from_secs(30);
+
+/// Until RabbitMQ is there again, ended or not: a start takes 20 s on a busy machine.
+const BROKER_BACK_WITHIN: Duration = Duration::from_secs(120);
 
 pub(crate) const FAULTS: &[Fault] = &[
     Fault::new(
@@ -217,7 +221,7 @@ async fn no_room(run: &mut Run) -> Result<String> {
 async fn broker_without_room(run: &mut Run) -> Result<String> {
     let seen = seen::blocked(run).await;
     // It may end while it is asked.
-    if run.stage.rabbitmq.has_ended() {
+    if run.stage.rabbitmq.has_ended() || run.stage.rabbitmq.refuses().await {
         return Ok("RabbitMQ ended for want of room".to_owned());
     }
     seen
@@ -226,5 +230,15 @@ async fn broker_without_room(run: &mut Run) -> Result<String> {
 /// Takes away what filled it. Whoever ended for want of room is started again by the supervisor.
 async fn room(run: &mut Run, server: &str) -> Result<()> {
     std::fs::remove_file(run.stage.root.join(server).join("filler"))?;
+    if server == "rabbitmq" {
+        // One that is killed is there again before recoveries are measured, and so is this.
+        run.stage.supervisor.there = true;
+        let deadline = Instant::now() + BROKER_BACK_WITHIN;
+        while run.stage.rabbitmq.connect().await.is_err() {
+            supervisor::look(&mut run.stage)?;
+            ensure!(Instant::now() < deadline, "RabbitMQ does not come back");
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
     Ok(())
 }

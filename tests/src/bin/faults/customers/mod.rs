@@ -143,13 +143,19 @@ async fn buy(shop: &Shop, wish: &Wish) -> Option<Placed> {
         // What it says is in the journal.
         shop.try_place(wish, wish.gateway + 1).await;
     }
-    let follow = tokio::time::timeout(FOLLOWS, async {
-        if wish.streams {
-            shop.follow(&placed).await;
-        } else {
-            shop.watch(&placed).await;
+    let follow = async {
+        let told = tokio::time::timeout(FOLLOWS, async {
+            if wish.streams {
+                shop.follow(&placed).await;
+            } else {
+                shop.watch(&placed).await;
+            }
+        });
+        // The checker knows whether there was an end to be told. He may still be at his bank's page.
+        if told.await.is_err() {
+            shop.leaves(&placed);
         }
-    });
+    };
     let act = async {
         match wish.behaviour {
             Behaviour::Waits => {}
@@ -169,11 +175,7 @@ async fn buy(shop: &Shop, wish: &Wish) -> Option<Placed> {
             }
         }
     };
-    let (followed, ()) = tokio::join!(follow, act);
-    // The checker knows whether there was an end to be told.
-    if followed.is_err() {
-        shop.leaves(&placed);
-    }
+    tokio::join!(follow, act);
     Some(placed)
 }
 

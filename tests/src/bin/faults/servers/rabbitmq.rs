@@ -18,6 +18,8 @@ use std::{
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// On a busy machine a start takes 20 s.
 const READY_WITHIN: Duration = Duration::from_secs(120);
+/// So long a server may be without its port and not end.
+const DEAF: Duration = Duration::from_secs(3);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// A node.
@@ -30,6 +32,9 @@ pub(crate) struct RabbitMq {
     password: String,
     user: Option<User>,
     child: Option<Child>,
+    /// Whether it has listened since its start, and since when it does no more.
+    listened: bool,
+    deaf_since: Option<Instant>,
     /// The port mapper, of the first node.
     _mapper: Option<Child>,
 }
@@ -71,6 +76,8 @@ impl RabbitMq {
             password,
             user,
             child: None,
+            listened: false,
+            deaf_since: None,
             _mapper: None,
         };
         let settings = format!(
@@ -141,6 +148,7 @@ impl RabbitMq {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         self.child = Some(child);
+        (self.listened, self.deaf_since) = (true, None);
         Ok(())
     }
 
@@ -178,13 +186,31 @@ impl RabbitMq {
         self.child.as_ref().is_some_and(Child::is_asleep)
     }
 
-    /// Starts it again if it has ended by itself, without waiting for it; whether it had.
+    /// Starts it again if it has ended by itself, without waiting for it; whether it had. One that has let go of
+    /// its port and does not end is ended: it may write down for minutes why it cannot go on.
     pub(crate) fn start_if_ended(&mut self) -> Result<bool> {
+        if !self.is_listening() && self.listened {
+            let since = *self.deaf_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > DEAF
+                && let Some(child) = &self.child
+            {
+                child.signal_all(Signal::SIGKILL);
+            }
+        } else {
+            self.listened |= self.is_listening();
+            self.deaf_since = None;
+        }
         let ended = self.has_ended();
         if ended {
             self.child = Some(self.begin()?);
+            (self.listened, self.deaf_since) = (false, None);
         }
         Ok(ended)
+    }
+
+    fn is_listening(&self) -> bool {
+        let address = (std::net::Ipv4Addr::LOCALHOST, self.amqp);
+        std::net::TcpStream::connect(address).is_ok()
     }
 
     /// Whether it has ended by itself.
