@@ -60,7 +60,7 @@ impl Node {
             let text = String::from_utf8_lossy(&text).into_owned();
             let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
             let all: BTreeMap<&str, &str> = pairs.collect();
-            if *all.get("RABBITMQ_NODE_PORT")? != port {
+            if !listens_on(&all, &port) {
                 return None;
             }
             let told = |key: &str| TOLD.contains(&key) || key.starts_with("RABBITMQ_");
@@ -120,6 +120,13 @@ impl Node {
     }
 }
 
+/// Whether this is the environment of a server with that port. A tool that asks one has all of it, and says that it
+/// has read its settings: whoever is given that reads none.
+fn listens_on(environment: &BTreeMap<&str, &str>, port: &str) -> bool {
+    environment.get("RABBITMQ_NODE_PORT") == Some(&port)
+        && !environment.contains_key("RABBITMQ_ENV_LOADED")
+}
+
 /// What the tool lists: on each line a name and a number.
 fn queues(listed: &str) -> Result<BTreeMap<String, u64>> {
     let lines = listed.lines().filter(|line| !line.trim().is_empty());
@@ -161,5 +168,15 @@ mod tests {
         for strange in ["a", "a\tmany", "Error: nothing"] {
             assert!(queues(strange).is_err(), "{strange}");
         }
+    }
+
+    #[test]
+    fn a_tool_that_asks_a_server_is_not_taken_for_it() {
+        let server = BTreeMap::from([("RABBITMQ_NODE_PORT", "5672"), ("HOME", "/x")]);
+        assert!(listens_on(&server, "5672"));
+        assert!(!listens_on(&server, "5673"));
+        let mut tool = server;
+        tool.insert("RABBITMQ_ENV_LOADED", "1");
+        assert!(!listens_on(&tool, "5672"));
     }
 }

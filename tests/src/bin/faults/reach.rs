@@ -258,7 +258,7 @@ mod tests {
             "operator abandon",
             "operator migrate",
             "end definition_withdrawn",
-            "end deadline_exceeded",
+            "end payment_unavailable",
             "end operator_ended",
         ] {
             assert!(none.iter().any(|one| one == what), "{what}: {none:?}");
